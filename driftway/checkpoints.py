@@ -1,0 +1,111 @@
+"""Checkpoints: tensors in safetensors, the rest in JSON with the tensors' SHA-256. Nothing is ever unpickled.
+
+A checkpoint is a folder `step-000500` with `state.safetensors` and `state.json`, put in place by one rename, so that
+a crash at any moment leaves the previous one whole. Besides the tensors it holds only the step number: batches and
+noise are functions of (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from driftway.errors import DataError
+from driftway.storage import atomic_folder, atomic_write, explained, sha256
+
+KEEP = 2
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write tensors to a safetensors file at once or not at all; returns its SHA-256."""
+    atomic_write(path, save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}))
+    return sha256(path)
+
+
+def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    """Read a safetensors file whose SHA-256 is known."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; the folder is incomplete: copy it again or train again")
+    found = sha256(path)
+    if found != digest:
+        raise DataError(f"{path} is damaged: SHA-256 {found[:12]}… where {digest[:12]}… was written; copy it again")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object, or say which file is not one."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: {path.parent} is not {what}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}); copy it again or train again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds {type(value).__name__} where a mapping was expected")
+    return value
+
+
+def save_checkpoint(
+    folder: Path, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, log_size: int
+) -> Path:
+    """Write the state after `step` optimiser steps; older checkpoints than the last two are removed."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    path = folder / f"step-{step:06d}"
+    with explained(path):
+        with atomic_folder(path, force=True) as partial:
+            digest = write_tensors(partial / "state.safetensors", tensors)
+            state = {"step": step, "log_size": log_size, "sha256": digest}
+            atomic_write(partial / "state.json", json.dumps(state).encode())
+        for old in _checkpoints(folder)[:-KEEP]:
+            shutil.rmtree(old)
+    return path
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, int] | None:
+    """Restore the newest checkpoint that is whole; returns its step and log size, or None where there is none."""
+    damage: list[str] = []
+    for path in reversed(_checkpoints(folder)):
+        try:
+            state = read_json(path / "state.json", "a checkpoint")
+            tensors = read_tensors(path / "state.safetensors", state["sha256"])
+        except DataError as error:
+            damage.append(str(error))
+            continue
+        model.load_state_dict(_under("model.", tensors))
+        ema.load_state_dict(_under("ema.", tensors))
+        _restore_optimizer(optimizer, _under("optimizer.", tensors))
+        return state["step"], state["log_size"]
+    if damage:
+        raise DataError(f"no checkpoint in {folder} is whole: {damage[0]}")
+    return None
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdigit())

@@ -1,0 +1,75 @@
+"""Codecs: what stands between physical units and what a stepper sees (normalisation, autoencoder, a chain of them).
+
+An autoencoder (`driftway.networks.autoencoder`) is a codec as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Codec(Protocol):
+    """encode: physical fields (B, C, *S) → what is emulated (B, D, *Z); decode: back."""
+
+    def encode(self, u: Tensor, params: Tensor | None = None) -> Tensor: ...
+
+    def decode(self, v: Tensor, params: Tensor | None = None) -> Tensor: ...
+
+
+class Identity(nn.Module):
+    """Leaves fields as they are, for solvers and baselines in physical units."""
+
+    def encode(self, u: Tensor, params: Tensor | None = None) -> Tensor:
+        return u
+
+    def decode(self, v: Tensor, params: Tensor | None = None) -> Tensor:
+        return v
+
+
+class Standardize(nn.Module):
+    """(u − mean)/std per channel, with the training split's mean and standard deviation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def fit(self, mean: Sequence[float], std: Sequence[float]) -> Standardize:
+        """Take mean and standard deviation, one per channel."""
+        self.mean, self.std = torch.tensor(mean).to(self.mean), torch.tensor(std).to(self.std)
+        return self
+
+    def encode(self, u: Tensor, params: Tensor | None = None) -> Tensor:
+        return (u - _channels(self.mean, u)) / _channels(self.std, u)
+
+    def decode(self, v: Tensor, params: Tensor | None = None) -> Tensor:
+        return v * _channels(self.std, v) + _channels(self.mean, v)
+
+
+class Chain(nn.Module):
+    """Codecs one after the other: encode from first to last, decode from last to first."""
+
+    def __init__(self, *codecs: nn.Module):
+        super().__init__()
+        self.codecs = nn.ModuleList(codecs)
+
+    def encode(self, u: Tensor, params: Tensor | None = None) -> Tensor:
+        for codec in self.codecs:
+            u = codec.encode(u, params)  # type: ignore[operator]
+        return u
+
+    def decode(self, v: Tensor, params: Tensor | None = None) -> Tensor:
+        for codec in reversed(list(self.codecs)):
+            v = codec.decode(v, params)  # type: ignore[operator]
+        return v
+
+
+def _channels(values: Tensor, u: Tensor) -> Tensor:
+    return values.to(u).reshape((1, -1) + (1,) * (u.ndim - 2))

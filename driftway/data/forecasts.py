@@ -1,0 +1,134 @@
+"""Where an ensemble forecast goes as it is made: an array in memory, or a zarr folder in constant memory.
+
+Dims are (realization, trajectory, lead_time, *axes), one variable per field, named by the CF conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from driftway.data.layout import Layout
+from driftway.errors import DataError
+from driftway.randomness import Key
+from driftway.storage import atomic_folder, explained
+
+AXES = ("realization", "trajectory", "lead_time")
+COORDINATES = {
+    "realization": {"standard_name": "realization", "long_name": "ensemble member"},
+    "trajectory": {"long_name": "initial state"},
+    "lead_time": {"standard_name": "forecast_period", "long_name": "time since the initial state"},
+}
+
+
+class Sink(Protocol):
+    """What a forecast is written to."""
+
+    def put(self, members: slice, trajectories: slice, lead: int, states: np.ndarray) -> None:
+        """Take states (m, n, C, *S) at lead number `lead`, counted from 0."""
+
+    def dataset(self) -> xr.Dataset:
+        """Everything that was put."""
+        ...
+
+
+class _Memory:
+    def __init__(self, layout: Layout, members: int, names: Sequence[Key], leads: int, attributes: Mapping[str, Any]):
+        self.layout, self.attributes = layout, attributes
+        self.coordinates = _coordinates(layout, members, names, leads)
+        channels, *space = layout.shape
+        self.states = np.full((channels, members, len(names), leads, *space), np.nan, np.float32)
+
+    def put(self, members: slice, trajectories: slice, lead: int, states: np.ndarray) -> None:
+        self.states[:, members, trajectories, lead] = np.moveaxis(states, 2, 0)
+
+    def dataset(self) -> xr.Dataset:
+        dims = (*AXES, *(axis.name for axis in self.layout.axes))
+        variables = {
+            name: (dims, self.states[c], {"units": unit})
+            for c, (name, unit) in enumerate(zip(self.layout.fields.names, self.layout.fields.units, strict=True))
+        }
+        return xr.Dataset(variables, self.coordinates, {"Conventions": "CF-1.11", **self.attributes})
+
+
+class _Folder:
+    def __init__(self, partial: Path, final: Path, layout: Layout):
+        self.final, self.layout = final, layout
+        self.arrays = [zarr.open_array(partial / name, mode="r+") for name in layout.fields.names]
+
+    def put(self, members: slice, trajectories: slice, lead: int, states: np.ndarray) -> None:
+        with explained(self.final):
+            for c, array in enumerate(self.arrays):
+                array[members, trajectories, lead] = states[:, :, c]
+
+    def dataset(self) -> xr.Dataset:
+        return open_forecast(self.final)
+
+
+@contextmanager
+def in_memory(
+    layout: Layout, members: int, names: Sequence[Key], leads: int, attributes: Mapping[str, Any]
+) -> Iterator[Sink]:
+    """A forecast kept in memory."""
+    yield _Memory(layout, members, names, leads, attributes)
+
+
+def on_disk(out: Path, members_per_chunk: int, force: bool = False) -> Callable[..., Any]:
+    """A forecast streamed to the zarr folder `out`, which appears under its name when it is complete.
+
+    Chunks hold one lead of one initial state, for as many members as run together.
+    """
+
+    @contextmanager
+    def writer(
+        layout: Layout, members: int, names: Sequence[Key], leads: int, attributes: Mapping[str, Any]
+    ) -> Iterator[Sink]:
+        with explained(out), atomic_folder(out, force=force) as partial:
+            dims = (*AXES, *(axis.name for axis in layout.axes))
+            coordinates = _coordinates(layout, members, names, leads)
+            template = xr.Dataset(coords=coordinates, attrs={"Conventions": "CF-1.11", **attributes})
+            template.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+            group = zarr.open_group(partial, mode="r+")
+            _, *space = layout.shape
+            for name, unit in zip(layout.fields.names, layout.fields.units, strict=True):
+                group.create_array(
+                    name,
+                    shape=(members, len(names), leads, *space),
+                    chunks=(members_per_chunk, 1, 1, *space),
+                    dtype="float32",
+                    compressors=[zarr.codecs.BloscCodec(cname="zstd", clevel=1), zarr.codecs.Crc32cCodec()],
+                    fill_value=float("nan"),
+                    dimension_names=dims,
+                    attributes={"units": unit},
+                )
+            yield _Folder(partial, out, layout)
+
+    return writer
+
+
+def open_forecast(path: Path) -> xr.Dataset:
+    """A forecast on disk, read lazily."""
+    if not (path / "zarr.json").is_file():
+        raise DataError(f"{path} is not a forecast: it has no zarr.json; make one with `driftway forecast RUN --out {path}`")
+    return xr.open_zarr(path, consolidated=False, chunks=None)
+
+
+def _coordinates(layout: Layout, members: int, names: Sequence[Key], leads: int) -> dict[str, Any]:
+    values = {
+        "realization": np.arange(members),
+        "trajectory": np.asarray(names),
+        "lead_time": layout.lead_times(leads),
+    }
+    # xarray would turn bare time units into durations, so lead times keep their unit under another name
+    coordinates = {name: ((name,), value, dict(COORDINATES[name])) for name, value in values.items()}
+    coordinates["lead_time"][2]["time_units"] = layout.time_units
+    for axis in layout.axes:
+        attributes = {"boundary": axis.boundary, "length": axis.length, "units": axis.units}
+        coordinates[axis.name] = ((axis.name,), np.asarray(axis.coordinates), attributes)
+    return coordinates

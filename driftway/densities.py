@@ -1,0 +1,59 @@
+"""Densities: which times a training step draws."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from driftway.interpolants import Interpolant
+from driftway.randomness import Stream
+
+
+class Density(ABC):
+    """A law of t on [0, 1]; equal by value."""
+
+    @abstractmethod
+    def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
+        """One time per row of `like`: shape (B,), float64."""
+
+
+@dataclass(frozen=True)
+class UniformTime(Density):
+    """t uniform on [0, stop): every number of sampling steps meets times that were trained."""
+
+    stop: float = 1.0
+
+    def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
+        return self.stop * stream.uniform(like)
+
+
+@dataclass(frozen=True)
+class GridTime(Density):
+    """t uniform on {0, 1/points, …, (points−1)/points} below `stop`: the discrete times of DDPM and of a fixed grid."""
+
+    points: int
+    stop: float = 1.0
+
+    def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
+        return stream.integers(max(1, round(self.points * self.stop)), like).double() / self.points
+
+
+@dataclass(frozen=True)
+class LogNormalNoise(Density):
+    """log σ ~ N(mean, std²) on a path whose noise is linear in time: EDM's choice.
+
+    Reference: Karras et al. 2022 (arXiv 2206.00364), table 1.
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
+        z = stream.normal(like.new_empty(len(like)).double())
+        largest = interpolant.gamma(z.new_zeros(()))
+        return interpolant.inside(1 - (self.mean + self.std * z).exp() / largest)
+
+
+DENSITIES: dict[str, type[Density]] = {"uniform": UniformTime, "grid": GridTime, "log_normal": LogNormalNoise}

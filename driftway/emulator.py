@@ -1,0 +1,174 @@
+"""Emulator: codec + stepper + fields, what a user holds: physical units in, ensembles in physical units out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from driftway.codecs import Codec
+from driftway.data.forecasts import in_memory, on_disk
+from driftway.data.layout import Layout
+from driftway.data.trajectories import Conditioning
+from driftway.errors import ConfigError, DataError
+from driftway.progress import progress
+from driftway.randomness import Key, Stream, stream
+from driftway.samplers import Sampler
+from driftway.steppers import NOTHING, Generative, Stepper
+
+
+class Block(NamedTuple):
+    """Which part of an ensemble runs together."""
+
+    members: slice
+    trajectories: slice
+
+
+class Emulator(nn.Module):
+    """A stepper between a codec's `encode` and `decode`; solvers and baselines fit in as well as learned steppers.
+
+    `spec` is the plain description from which `driftway.build` makes the same objects again.
+    """
+
+    def __init__(self, codec: Codec, stepper: Stepper, layout: Layout, spec: dict[str, Any] | None = None):
+        super().__init__()
+        self.codec, self.stepper, self.layout, self.spec = codec, stepper, layout, spec or {}
+        self.eval()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Emulator:
+        """The emulator that `save` or a training run left in `folder`; runs no code from it and unpickles nothing."""
+        from driftway.build import load_emulator
+
+        return load_emulator(Path(folder))
+
+    def save(self, folder: str | Path, force: bool = False) -> Path:
+        """Write `emulator.json` and `emulator.safetensors` into `folder`; refuses to replace one without `force`."""
+        from driftway.build import save_emulator
+
+        return save_emulator(self, Path(folder), force)
+
+    def with_sampler(self, sampler: Sampler | None) -> Emulator:
+        """The same weights with another sampler, which is free to choose after training."""
+        if sampler is None:
+            return self
+        if not isinstance(self.stepper, Generative):
+            raise ConfigError(f"a sampler needs a generative stepper; this one is {type(self.stepper).__name__}")
+        return Emulator(self.codec, self.stepper.with_sampler(sampler), self.layout, self.spec)
+
+    @torch.no_grad()
+    def step(self, u: Tensor, seed: int = 0, conditioning: Conditioning = NOTHING) -> Tensor:
+        """One step in physical units: (B, C, *S) → (B, C, *S)."""
+        rows = stream(seed, "forecast", 0, rows=[(i, 0) for i in range(len(u))])
+        v = self.codec.encode(u, conditioning.params)
+        return self.codec.decode(self.stepper.step(v, conditioning, rows), conditioning.params)
+
+    @torch.no_grad()
+    def rollout(
+        self, u: Tensor, leads: int, keys: Sequence[tuple[Key, ...]], seed: int = 0, conditioning: Conditioning = NOTHING
+    ) -> Iterator[Tensor]:
+        """States (B, C, *S) at leads 1 … `leads`, one by one; row r's noise is keyed by (seed, lead, keys[r])."""
+        v = self.codec.encode(u, conditioning.params)
+        for lead in range(1, leads + 1):
+            v = self.stepper.step(v, conditioning, self._stream(seed, lead, keys))
+            yield self.codec.decode(v, conditioning.params)
+
+    def _stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
+        return stream(seed, "forecast", lead, rows=keys) if getattr(self.stepper, "random", False) else None
+
+    def forecast(
+        self,
+        state: Tensor | np.ndarray | xr.Dataset,
+        leads: int,
+        members: int = 1,
+        *,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        keys: Sequence[Key] | None = None,
+        conditioning: Conditioning = NOTHING,
+        batch: int = 64,
+        out: str | Path | None = None,
+        force: bool = False,
+    ) -> xr.Dataset:
+        """An ensemble forecast in physical units.
+
+        state: (N, C, *S), or a dataset with one variable per field. keys: a name or number per initial state (by
+        default 0 … N−1) that its noise is keyed by: member m of a state is the same in any batch, alone or added
+        later. conditioning: N rows. out: a zarr folder to stream to, in memory constant in `leads`.
+
+        Returns a dataset with dims (realization, trajectory, lead_time, *axes); from `out` it is read lazily.
+        """
+        if leads < 1 or members < 1 or batch < 1:
+            raise ConfigError(f"leads, members and batch must be at least 1, got {leads}, {members}, {batch}")
+        emulator = self.with_sampler(sampler)
+        u = self._as_states(state)
+        names = list(range(len(u))) if keys is None else list(keys)
+        attributes = {"seed": seed, "members": members, "leads": leads}
+        writer = in_memory if out is None else on_disk(Path(out), min(members, batch), force)
+        with writer(emulator.layout, members, names, leads, attributes) as sink, progress(
+            "forecast", members * len(u) * leads
+        ) as task:
+            for block in _blocks(members, len(u), batch):
+                for lead, states in enumerate(emulator._run(u, block, names, leads, seed, conditioning)):
+                    sink.put(block.members, block.trajectories, lead, states.cpu().numpy())
+                    task.advance(states.shape[0] * states.shape[1])
+        return sink.dataset()
+
+    def _run(
+        self, u: Tensor, block: Block, names: Sequence[Key], leads: int, seed: int, conditioning: Conditioning
+    ) -> Iterator[Tensor]:
+        """The block's states (m, n, C, *S), lead by lead."""
+        part = u[block.trajectories]
+        members = range(block.members.start, block.members.stop)
+        keys = [(name, m) for m in members for name in names[block.trajectories]]
+        rows = _repeat(conditioning, block.trajectories, len(members))
+        for states in self.rollout(part.repeat(len(members), *(1,) * (part.ndim - 1)), leads, keys, seed, rows):
+            yield states.unflatten(0, (len(members), len(part)))
+
+    def _as_states(self, state: Tensor | np.ndarray | xr.Dataset) -> Tensor:
+        """A float32 tensor (N, C, *S) on the emulator's device, checked against the layout."""
+        if isinstance(state, xr.Dataset):
+            state = _stack(state, self.layout)
+        u = torch.as_tensor(state, dtype=torch.float32)
+        if u.ndim == len(self.layout.shape):
+            u = u[None]
+        if tuple(u.shape[1:]) != self.layout.shape:
+            raise DataError(
+                f"the emulator takes states (N, {', '.join(map(str, self.layout.shape))}) with fields "
+                f"{', '.join(self.layout.fields.names)}; got {tuple(u.shape)}"
+            )
+        if not bool(torch.isfinite(u).all()):
+            raise DataError("the initial state holds NaN or infinite values: fill or remove them first")
+        return u.to(next(self.parameters(), u).device)
+
+
+def _stack(state: xr.Dataset, layout: Layout) -> np.ndarray:
+    missing = [name for name in layout.fields.names if name not in state]
+    if missing:
+        raise DataError(f"the initial state lacks the fields {', '.join(missing)}; it has {', '.join(map(str, state))}")
+    axes = [axis.name for axis in layout.axes]
+    return np.stack([state[name].transpose(..., *axes).values for name in layout.fields.names], -len(axes) - 1)
+
+
+def _blocks(members: int, trajectories: int, batch: int) -> Iterator[Block]:
+    """Whole ensembles of a few states, or part of the members of one, at most `batch` rows together."""
+    some = min(members, batch)
+    several = max(1, batch // some)
+    for start in range(0, trajectories, several):
+        for member in range(0, members, some):
+            yield Block(slice(member, min(member + some, members)), slice(start, min(start + several, trajectories)))
+
+
+def _repeat(conditioning: Conditioning, rows: slice, times: int) -> Conditioning:
+    """The conditioning of some states, once for every member."""
+
+    def repeat(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x[rows].repeat(times, *(1,) * (x.ndim - 1))
+
+    return replace(conditioning, fields=repeat(conditioning.fields), params=repeat(conditioning.params))

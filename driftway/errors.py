@@ -1,0 +1,34 @@
+"""Errors that a user can act on: one line that names the file or key, the value and the remedy.
+
+The command line prints the line alone and ends with the class's exit code; `--debug` adds the traceback.
+"""
+
+
+class DriftwayError(Exception):
+    """Base of every error that driftway raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(DriftwayError):
+    """A configuration key, value or command-line option that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(DriftwayError):
+    """A file or array that is damaged, incomplete or does not fit what it is used for."""
+
+    exit_code = 3
+
+
+class DivergedError(DriftwayError):
+    """A training run or a forecast that left the finite numbers."""
+
+    exit_code = 4
+
+
+class StorageError(DriftwayError):
+    """A place that cannot be written: full, read-only, locked or already taken."""
+
+    exit_code = 5

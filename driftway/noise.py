@@ -1,0 +1,68 @@
+"""The noise law: z ~ N(0, C). Training and every sampler draw from the same one.
+
+All formulas of `interpolants` hold for any covariance C; the score alone needs C⁻¹.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from driftway.errors import DataError
+from driftway.randomness import Stream
+
+
+class White(nn.Module):
+    """White noise, z = s·ε with ε ~ N(0, I) and one standard deviation s per channel."""
+
+    scale: Tensor
+
+    def __init__(self, channels: int, scale: float = 1.0):
+        super().__init__()
+        self.register_buffer("scale", torch.full((channels,), float(scale)))
+
+    def draw(self, like: Tensor, stream: Stream) -> Tensor:
+        """z of the shape (B, C, *S) of `like`."""
+        return self._broadcast(like) * stream.normal(like)
+
+    def precision(self, x: Tensor) -> Tensor:
+        """C⁻¹x of (B, C, *S)."""
+        return x / self._broadcast(x) ** 2
+
+    def fit(self, residuals: Iterable[Tensor]) -> None:
+        """A law of given scale has nothing to learn."""
+
+    def _broadcast(self, x: Tensor) -> Tensor:
+        return self.scale.to(x).reshape((1, -1) + (1,) * (x.ndim - 2))
+
+
+class Fitted(White):
+    """White noise whose standard deviation is that of target − source: the spread that one step must cover.
+
+    With s equal to the conditional spread of the next state one Euler–Maruyama step is already calibrated:
+    x0 + b(x0, 0) + s·ε = E[x1 | x0] + s·ε. `factor` multiplies the fitted value; per "all" takes one s for all
+    channels.
+    """
+
+    def __init__(self, channels: int, factor: float = 1.0, per: str = "channel"):
+        super().__init__(channels)
+        if per not in ("channel", "all"):
+            raise ValueError(f"per must be 'channel' or 'all', got {per!r}")
+        self.factor, self.per = factor, per
+
+    def fit(self, residuals: Iterable[Tensor]) -> None:
+        """Take the standard deviation of residuals (B, C, *S), in one pass."""
+        count, first, second = 0, torch.zeros(()), torch.zeros(())
+        for residual in residuals:
+            rows = residual.double().movedim(1, -1).flatten(0, -2)
+            count, first, second = count + len(rows), first + rows.sum(0), second + (rows**2).sum(0)
+        variance = second / count - (first / count) ** 2
+        std = (variance if self.per == "channel" else variance.mean().expand_as(variance)).clamp_min(0).sqrt()
+        if not bool((std > 0).all()):
+            raise DataError(f"the noise scale cannot be fitted: target − source is constant in channel {int(std.argmin())}")
+        self.scale = (self.factor * std).to(self.scale)
+
+
+NOISES: dict[str, type[White]] = {"white": White, "fitted": Fitted}

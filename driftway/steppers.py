@@ -1,0 +1,164 @@
+"""Steppers: anything that takes one physical step. Solvers, baselines and learned emulators all are.
+
+A stepper maps a state (B, C, *S), one time Δt ahead, given what else is known (`Conditioning`) and, where it is
+random, a `Stream` with one row per batch row. A `LearnedStepper` also has a `loss`; the training loop knows no more.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from driftway.data.trajectories import Conditioning, Transition
+from driftway.densities import Density, UniformTime
+from driftway.interpolants import Follmer, Interpolant, expand
+from driftway.noise import Fitted, White
+from driftway.predictions import Drift, Prediction
+from driftway.randomness import Stream
+from driftway.samplers import EulerMaruyama, Sampler
+from driftway.transport import Transport
+
+NOTHING = Conditioning()
+Network = Callable[..., Tensor]
+
+
+class Stepper(Protocol):
+    """One physical step."""
+
+    def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
+        """The state (B, C, *S) one time Δt later."""
+        ...
+
+
+class Persistence:
+    """The next state is the current one: the forecast that every other must beat."""
+
+    def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
+        return state
+
+
+class LearnedStepper(nn.Module, ABC):
+    """A stepper with weights: `prepare` fits what is not trained, `loss` is what training lowers."""
+
+    random: bool = False
+
+    def prepare(self, transitions: Callable[[], Iterable[Transition]]) -> None:
+        """Fit constants (such as the noise scale) to training data; nothing by default."""
+
+    @abstractmethod
+    def loss(self, batch: Transition, stream: Stream) -> Tensor:
+        """Mean over the batch of what training lowers; a scalar."""
+
+    @abstractmethod
+    def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
+        """The state (B, C, *S) one time Δt later."""
+
+
+class Deterministic(LearnedStepper):
+    """A network that predicts the next state, or by default the increment to it: û(t+Δt) = u(t) + f(u(t)).
+
+    Trained by mean squared error, so that its answer tends to the conditional mean.
+    """
+
+    def __init__(self, network: nn.Module, residual: bool = True):
+        super().__init__()
+        self.network, self.residual = network, residual
+
+    def loss(self, batch: Transition, stream: Stream) -> Tensor:
+        return (self.step(batch.source, batch.conditioning) - batch.target).square().mean()
+
+    def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
+        y = self.network(_inputs(state, conditioning.fields), None, conditioning.params)
+        return state + y if self.residual else y
+
+
+class Generative(LearnedStepper):
+    """A sampler of the next state: a network learns one prediction along an interpolant, a sampler integrates it.
+
+        loss = mean ‖network([scale·x_t, u, …], label(t)) − (a·x0 + b·x1 + c·z)‖²
+
+    x0, where the path starts, is `guess.step(u)`: by default the current state u itself. The network always sees u,
+    and the guess where it differs. `noise` is the law of z; `antithetic` adds −z for every z, at twice the cost.
+    """
+
+    random = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        channels: int,
+        interpolant: Interpolant = Follmer(),
+        prediction: Prediction = Drift(),
+        density: Density = UniformTime(),
+        sampler: Sampler = EulerMaruyama(steps=2),
+        noise: White | None = None,
+        guess: Stepper | None = None,
+        antithetic: bool = False,
+    ):
+        super().__init__()
+        self.network, self.guess = network, guess
+        self.noise = Fitted(channels) if noise is None else noise
+        self.interpolant, self.prediction, self.density = interpolant, prediction, density
+        self.sampler, self.antithetic = sampler, antithetic
+        if isinstance(guess, nn.Module):
+            guess.requires_grad_(False)
+
+    @torch.no_grad()
+    def prepare(self, transitions: Callable[[], Iterable[Transition]]) -> None:
+        """Fit the noise law to target − source over batches of training transitions."""
+        self.noise.fit(batch.target - self.source(batch.source, batch.conditioning) for batch in transitions())
+
+    def source(self, state: Tensor, conditioning: Conditioning = NOTHING) -> Tensor:
+        """x0, where the path starts."""
+        with torch.no_grad():
+            return state if self.guess is None else self.guess.step(state, conditioning)
+
+    def loss(self, batch: Transition, stream: Stream) -> Tensor:
+        x0 = self.source(batch.source, batch.conditioning)
+        t = self.density(self.interpolant, x0, stream)
+        z = self.noise.draw(x0, stream)
+        if not self.antithetic:
+            return self._loss_at(batch, x0, t, z)
+        return (self._loss_at(batch, x0, t, z) + self._loss_at(batch, x0, t, -z)) / 2
+
+    def _loss_at(self, batch: Transition, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        x = self.interpolant.coefficients(t)(x0, batch.target, z)
+        target = self.prediction.coefficients(self.interpolant, t)(x0, batch.target, z)
+        return (self._predict(x, t, batch.source, x0, batch.conditioning) - target).square().mean()
+
+    def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
+        if stream is None:
+            raise ValueError("a generative stepper draws its noise from a stream with one row per batch row")
+        return self.sampler(self.transport(state, conditioning), stream)
+
+    def with_sampler(self, sampler: Sampler) -> Generative:
+        """The same weights, another sampler."""
+        twin = copy.copy(self)
+        twin.sampler = sampler
+        return twin
+
+    def transport(self, state: Tensor, conditioning: Conditioning = NOTHING) -> Transport:
+        """The network bound to one current state: what samplers integrate."""
+        x0 = self.source(state, conditioning)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return self._predict(x, t.expand(len(x)), state, x0, conditioning)
+
+        return Transport(self.interpolant, self.prediction, predict, x0, self.noise)
+
+    def _predict(self, x: Tensor, t: Tensor, state: Tensor, x0: Tensor, conditioning: Conditioning) -> Tensor:
+        scaled = expand(self.prediction.scale(self.interpolant, t), x) * x
+        known = (state,) if self.guess is None else (state, x0)
+        label = self.prediction.label(self.interpolant, t).to(x)
+        return self.network(_inputs(scaled, *known, conditioning.fields), label, conditioning.params)
+
+
+def _inputs(*parts: Tensor | None) -> Tensor:
+    """The parts that exist, joined along channels."""
+    present = [part for part in parts if part is not None]
+    return torch.cat(present, 1) if len(present) > 1 else present[0]
