@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,10 +76,11 @@ class Emulator(nn.Module):
         """States (B, C, *S) at leads 1 … `leads`, one by one; row r's noise is keyed by (seed, lead, keys[r])."""
         v = self.codec.encode(u, conditioning.params)
         for lead in range(1, leads + 1):
-            v = self.stepper.step(v, conditioning, self._stream(seed, lead, keys))
+            v = self.stepper.step(v, conditioning, self.noise_stream(seed, lead, keys))
             yield self.codec.decode(v, conditioning.params)
 
-    def _stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
+    def noise_stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
+        """The noise of one lead, a function of (seed, lead, key) alone; None where the stepper is not random."""
         return stream(seed, "forecast", lead, rows=keys) if getattr(self.stepper, "random", False) else None
 
     def forecast(
@@ -95,12 +96,14 @@ class Emulator(nn.Module):
         batch: int = 64,
         out: str | Path | None = None,
         force: bool = False,
+        attributes: Mapping[str, Any] | None = None,
     ) -> xr.Dataset:
         """An ensemble forecast in physical units.
 
         state: (N, C, *S), or a dataset with one variable per field. keys: a name or number per initial state (by
         default 0 … N−1) that its noise is keyed by: member m of a state is the same in any batch, alone or added
         later. conditioning: N rows. out: a zarr folder to stream to, in memory constant in `leads`.
+        attributes: what else the dataset shall say of itself.
 
         Returns a dataset with dims (realization, trajectory, lead_time, *axes); from `out` it is read lazily.
         """
@@ -109,9 +112,9 @@ class Emulator(nn.Module):
         emulator = self.with_sampler(sampler)
         u = self._as_states(state)
         names = list(range(len(u))) if keys is None else list(keys)
-        attributes = {"seed": seed, "members": members, "leads": leads}
+        about = {"seed": seed, **(attributes or {})}
         writer = in_memory if out is None else on_disk(Path(out), min(members, batch), force)
-        with writer(emulator.layout, members, names, leads, attributes) as sink, progress(
+        with writer(emulator.layout, members, names, leads, about) as sink, progress(
             "forecast", members * len(u) * leads
         ) as task:
             for block in _blocks(members, len(u), batch):

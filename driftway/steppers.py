@@ -42,6 +42,16 @@ class Persistence:
         return state
 
 
+class Climatology:
+    """The next state is the mean state (C, *S): what is left when nothing can be predicted."""
+
+    def __init__(self, mean: Tensor):
+        self.mean = mean
+
+    def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
+        return self.mean.to(state).expand_as(state)
+
+
 class LearnedStepper(nn.Module, ABC):
     """A stepper with weights: `prepare` fits what is not trained, `loss` is what training lowers."""
 

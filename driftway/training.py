@@ -211,3 +211,9 @@ def _stopping() -> Iterator[Sequence[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """What a run logged, step by step."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,166 @@
+"""From plain descriptions to objects and back: codecs, steppers and emulators, with weights in safetensors.
+
+A description is a mapping with the `type` of a component, looked up in an explicit table, and its settings. Nothing in
+it can name code: a class of one's own comes in by Python, `INTERPOLANTS["mine"] = Mine`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from driftway.checkpoints import read_json, read_tensors, write_tensors
+from driftway.codecs import Chain, Standardize
+from driftway.config import construct
+from driftway.data.layout import Layout
+from driftway.data.trajectories import Axis, Fields
+from driftway.densities import DENSITIES, Density
+from driftway.emulator import Emulator
+from driftway.errors import DataError
+from driftway.grids import GRIDS, Grid
+from driftway.interpolants import INTERPOLANTS, Interpolant
+from driftway.networks import NETWORKS
+from driftway.networks.autoencoder import Autoencoder
+from driftway.noise import NOISES
+from driftway.predictions import PREDICTIONS, Prediction
+from driftway.samplers import SAMPLERS, Sampler
+from driftway.steppers import Deterministic, Generative, Persistence, Stepper
+from driftway.storage import atomic_write, explained
+from driftway.version import __version__
+
+FORMAT = 1
+CODECS: dict[str, type[nn.Module]] = {"standardize": Standardize, "autoencoder": Autoencoder}
+STEPPERS: dict[str, type] = {"deterministic": Deterministic, "generative": Generative, "persistence": Persistence}
+COMPONENTS: dict[type, Mapping[str, type]] = {
+    Interpolant: INTERPOLANTS,
+    Prediction: PREDICTIONS,
+    Density: DENSITIES,
+    Sampler: SAMPLERS,
+    Grid: GRIDS,
+}
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a stepper or codec works on: channels of the state, of known fields, parameters, and the boundary."""
+
+    channels: int
+    boundary: tuple[str, ...]
+    fields: int = 0
+    parameters: int = 0
+
+
+def build_sampler(spec: Spec | str) -> Sampler:
+    """A sampler from its description, e.g. {"type": "euler_maruyama", "steps": 2}."""
+    return construct(SAMPLERS, spec, nested=COMPONENTS)
+
+
+def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chain, Signature]:
+    """The chain of codecs, and what it makes of the state."""
+    codecs: list[nn.Module] = []
+    for spec in specs:
+        context: dict[str, Any] = {"channels": signature.channels}
+        if _type(spec) == "autoencoder":
+            context |= {"boundary": signature.boundary, "parameters": signature.parameters}
+        codec = construct(CODECS, spec, nested=COMPONENTS, **context)
+        codecs.append(codec)
+        if isinstance(codec, Autoencoder):
+            signature = replace(signature, channels=codec.latent)
+    return Chain(*codecs), signature
+
+
+def build_stepper(spec: Spec | str, signature: Signature, guess: Stepper | None = None) -> Stepper:
+    """The stepper of a description; networks learn their numbers of channels here."""
+    own: Spec = {"type": spec} if isinstance(spec, str) else dict(spec)
+    if own.get("type") == "persistence":
+        return construct(STEPPERS, own)
+    generative = own.get("type") == "generative"
+    states = (2 if guess is None else 3) if generative else 1
+    network = construct(
+        NETWORKS,
+        own.pop("network", "unet"),
+        nested=COMPONENTS,
+        inputs=states * signature.channels + signature.fields,
+        outputs=signature.channels,
+        boundary=signature.boundary,
+        parameters=signature.parameters,
+    )
+    context: dict[str, Any] = {"network": network}
+    if generative:
+        noise = construct(NOISES, own.pop("noise", "fitted"), nested=COMPONENTS, channels=signature.channels)
+        context |= {"channels": signature.channels, "noise": noise, "guess": guess}
+    return construct(STEPPERS, own, nested=COMPONENTS, **context)
+
+
+def build_emulator(spec: Spec) -> Emulator:
+    """An emulator without its weights, from the description that `save_emulator` wrote."""
+    layout = _layout(spec["layout"])
+    signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"])
+    codec, inner = build_codec(spec["codec"], signature)
+    guess = None if spec["guess"] is None else build_stepper(spec["guess"], inner)
+    return Emulator(codec, build_stepper(spec["stepper"], inner, guess), layout, spec)
+
+
+def describe(
+    layout: Layout, codec: Sequence[Spec], stepper: Spec, guess: Spec | None = None, fields: int = 0, parameters: int = 0
+) -> Spec:
+    """The plain description of an emulator."""
+    return {
+        "format": FORMAT,
+        "driftway": __version__,
+        "layout": asdict(layout),
+        "codec": list(codec),
+        "stepper": stepper,
+        "guess": guess,
+        "fields": fields,
+        "parameters": parameters,
+    }
+
+
+def save_emulator(emulator: Emulator, folder: Path, force: bool = False) -> Path:
+    """Write description and weights; the description carries the weights' SHA-256 and is written last."""
+    if (folder / "emulator.json").exists() and not force:
+        raise DataError(f"{folder} already holds an emulator; choose another folder or force")
+    if not emulator.spec:
+        raise DataError("only an emulator with a description can be saved; make it with `driftway.build`")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        digest = write_tensors(folder / "emulator.safetensors", _weights(emulator))
+        text = json.dumps({**emulator.spec, "sha256": digest}, indent=1, ensure_ascii=False)
+        atomic_write(folder / "emulator.json", text.encode())
+    return folder
+
+
+def load_emulator(folder: Path) -> Emulator:
+    """The emulator in `folder`, checked against its SHA-256."""
+    spec = read_json(folder / "emulator.json", "the folder of a finished emulator")
+    if spec.get("format") != FORMAT:
+        raise DataError(f"{folder}/emulator.json has format {spec.get('format')}, this driftway reads {FORMAT}; update it")
+    tensors = read_tensors(folder / "emulator.safetensors", spec.pop("sha256", ""))
+    emulator = build_emulator(spec)
+    problems = emulator.load_state_dict(tensors, strict=False)
+    if problems.missing_keys or problems.unexpected_keys:
+        odd = (*problems.missing_keys, *problems.unexpected_keys)[0]
+        raise DataError(f"{folder}: description and weights do not fit (first: {odd}); copy the folder again")
+    return emulator
+
+
+def _weights(emulator: Emulator) -> dict[str, Tensor]:
+    return dict(emulator.state_dict())
+
+
+def _layout(spec: Mapping[str, Any]) -> Layout:
+    fields = Fields(tuple(spec["fields"]["names"]), tuple(spec["fields"]["units"]))
+    axes = tuple(Axis(**{**axis, "coordinates": tuple(axis["coordinates"])}) for axis in spec["axes"])
+    return Layout(fields, axes, spec["dt"], spec["time_units"])
+
+
+def _type(spec: Spec | str) -> str:
+    return spec if isinstance(spec, str) else str(spec.get("type"))

@@ -1,0 +1,93 @@
+"""Scores of forecasts and ensembles: pure functions of tensors that average space and keep the other axes."""
+
+from driftway.metrics.ensembles import (
+    EnsembleMetric,
+    crps,
+    energy_score,
+    ensemble_mean_vrmse,
+    ensemble_squared_error,
+    ensemble_variance,
+    rank_histogram,
+    skill,
+    spread,
+    spread_skill_ratio,
+)
+from driftway.metrics.errors import (
+    CorrelationTime,
+    Metric,
+    bias,
+    correlation,
+    correlation_time,
+    mae,
+    nrmse,
+    rmse,
+    spatial_mean,
+    vrmse,
+)
+from driftway.metrics.spectra import (
+    SpectralMetric,
+    Spectrum,
+    isotropic_spectrum,
+    log_bands,
+    nyquist,
+    spectral_log_error,
+    spectral_rmse,
+    spectral_rmse_paper,
+)
+
+METRICS: dict[str, Metric] = {
+    "rmse": rmse,
+    "mae": mae,
+    "bias": bias,
+    "nrmse": nrmse,
+    "vrmse": vrmse,
+    "correlation": correlation,
+}
+ENSEMBLE_METRICS: dict[str, EnsembleMetric] = {
+    "crps": crps,
+    "energy_score": energy_score,
+    "ensemble_mean_vrmse": ensemble_mean_vrmse,
+    "ensemble_squared_error": ensemble_squared_error,
+    "ensemble_variance": ensemble_variance,
+    "skill": skill,
+    "spread": spread,
+}
+SPECTRAL_METRICS: dict[str, SpectralMetric] = {
+    "spectral_rmse": spectral_rmse,
+    "spectral_rmse_paper": spectral_rmse_paper,
+    "spectral_log_error": spectral_log_error,
+}
+
+__all__ = [
+    "ENSEMBLE_METRICS",
+    "METRICS",
+    "SPECTRAL_METRICS",
+    "CorrelationTime",
+    "EnsembleMetric",
+    "Metric",
+    "SpectralMetric",
+    "Spectrum",
+    "bias",
+    "correlation",
+    "correlation_time",
+    "crps",
+    "energy_score",
+    "ensemble_mean_vrmse",
+    "ensemble_squared_error",
+    "ensemble_variance",
+    "isotropic_spectrum",
+    "log_bands",
+    "mae",
+    "nrmse",
+    "nyquist",
+    "rank_histogram",
+    "rmse",
+    "skill",
+    "spatial_mean",
+    "spectral_log_error",
+    "spectral_rmse",
+    "spectral_rmse_paper",
+    "spread",
+    "spread_skill_ratio",
+    "vrmse",
+]

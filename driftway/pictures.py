@@ -1,0 +1,330 @@
+"""Pictures of forecasts beside what happened: panels, space–time pictures and animations.
+
+Forecasts share the colour scale of the truth, so that one which leaves its range saturates; what is not finite is grey.
+The error has a scale and colours of its own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from driftway.errors import DataError
+from driftway.plotting import INK, evenly, house_style, lead_label, plain, time_unit
+
+MISSING = "#bdbdbd"
+# the share of values beyond each end of a colour scale
+TAIL = 0.005
+FRAMES, SECONDS = 60, 6.0
+QUALITIES = (88, 75, 60, 45, 30)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What happened from one initial state, and what each method forecast.
+
+    label: which initial state this is
+    truth: one variable per field, dims (lead_time, *axes) with one or two axes
+    forecasts: method → variables of the same names, dims (realization, lead_time, *axes); without the dim
+        `realization` it is a single forecast
+    """
+
+    label: str
+    truth: xr.Dataset
+    forecasts: dict[str, xr.Dataset]
+
+    def __post_init__(self) -> None:
+        for name, truth in self.truth.data_vars.items():
+            if "lead_time" not in truth.dims or not 2 <= truth.ndim <= 3:
+                raise DataError(
+                    f"case '{self.label}': truth '{name}' has dims {truth.dims}, not (lead_time, *axes) with one or two "
+                    "axes; choose one trajectory with .isel(trajectory=0)"
+                )
+            for method, forecast in self.forecasts.items():
+                _check_forecast(f"case '{self.label}', method '{method}'", forecast, str(name), truth)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields, in the order of the truth."""
+        return tuple(str(name) for name in self.truth.data_vars)
+
+    def happened(self, field: str) -> np.ndarray:
+        """The truth, (T, *S)."""
+        return self.truth[field].transpose("lead_time", ...).values
+
+    def members(self, method: str, field: str) -> np.ndarray:
+        """The members of a forecast, (M, T, *S)."""
+        forecast = self.forecasts[method][field]
+        if "realization" not in forecast.dims:
+            forecast = forecast.expand_dims("realization")
+        axes = [dim for dim in self.truth[field].dims if dim != "lead_time"]
+        return forecast.transpose("realization", "lead_time", *axes).values
+
+    def times(self) -> list[str]:
+        """Lead times with their unit, e.g. `0.4 s`."""
+        return [f"{lead:.4g} {time_unit(self.truth)}".rstrip() for lead in self.truth["lead_time"].values]
+
+
+def _check_forecast(where: str, forecast: xr.Dataset, name: str, truth: xr.DataArray) -> None:
+    if name not in forecast:
+        raise DataError(
+            f"{where}: field '{name}' of the truth is missing; the forecast has {', '.join(map(str, forecast))}"
+        )
+    sizes = {dim: size for dim, size in forecast[name].sizes.items() if dim != "realization"}
+    if sizes != dict(truth.sizes):
+        raise DataError(
+            f"{where}: '{name}' is {sizes}, the truth {dict(truth.sizes)}; select the same leads and grid"
+        )
+
+
+def views(case: Case, method: str, field: str) -> dict[str, np.ndarray]:
+    """What a picture shows, each (T, *S): truth, ensemble mean, the first two members, and mean − truth last.
+
+    A single forecast gives truth, forecast and forecast − truth; no members raise a DataError.
+    """
+    truth, members = case.happened(field), case.members(method, field)
+    if len(members) == 0:
+        raise DataError(f"case '{case.label}': method '{method}' has no members, so there is nothing to draw")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if len(members) == 1:
+            return {"truth": truth, "forecast": members[0], "forecast − truth": members[0] - truth}
+        mean = members.mean(0)
+        pictures = {"truth": truth, "ensemble mean": mean, "member 1": members[0], "member 2": members[1]}
+        return {**pictures, "mean − truth": mean - truth}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Colours for values between `low` and `high`."""
+
+    low: float
+    high: float
+    colors: str
+
+    def mappable(self) -> ScalarMappable:
+        """What a colour bar and `to_rgba` need."""
+        colors = mpl.colormaps[self.colors].with_extremes(bad=MISSING)
+        return ScalarMappable(Normalize(self.low, self.high), colors)
+
+
+def field_scale(truth: np.ndarray) -> Scale:
+    """Symmetric and diverging where the field changes sign, else from its lowest to its highest value."""
+    low, high = _quantiles(truth)
+    if low < 0 < high:
+        return Scale(-max(-low, high), max(-low, high), "RdBu_r")
+    return Scale(low, high, "viridis")
+
+
+def error_scale(error: np.ndarray) -> Scale:
+    """Symmetric, in colours that no field uses."""
+    low, high = _quantiles(error)
+    limit = max(abs(low), abs(high))
+    return Scale(-limit, limit, "PuOr_r")
+
+
+def _quantiles(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return -1.0, 1.0
+    low, high = (float(q) for q in np.quantile(finite, [TAIL, 1 - TAIL]))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def fields_panel(
+    case: Case, method: str, leads: Sequence[int] | None = None, field: str | None = None
+) -> Figure:
+    """Rows of pictures (truth, mean, members, error) against lead time; space–time pictures if there is one axis.
+
+    leads: indices of the lead times shown; five from the first to the last by default
+    field: the first by default
+    """
+    field = field or case.fields[0]
+    rows = views(case, method, field)
+    if case.happened(field).ndim == 2:
+        return _space_time(case, rows, field)
+    chosen = list(leads) if leads is not None else evenly(len(case.times()), 5)
+    scales = _scales(rows)
+    height, width = _cell(case.truth[field], 1.35)
+    with house_style():
+        figure = Figure(figsize=(width * len(chosen) + 1.3, height * len(rows) + 0.5), layout="compressed")
+        grid = figure.subplots(len(rows), len(chosen), squeeze=False)
+        for (name, values), axes in zip(rows.items(), grid, strict=True):
+            axes[0].set_ylabel(plain(name))
+            for lead, ax in zip(chosen, axes, strict=True):
+                _picture(ax, values[lead], scales[name])
+        for lead, ax in zip(chosen, grid[0], strict=True):
+            ax.set_title(case.times()[lead])
+        _bars(figure, rows, scales, list(grid), case.truth[field])
+    return figure
+
+
+def _scales(rows: Mapping[str, np.ndarray]) -> dict[str, Scale]:
+    shared, error = field_scale(rows["truth"]), list(rows)[-1]
+    return {name: error_scale(rows[name]) if name == error else shared for name in rows}
+
+
+def _cell(truth: xr.DataArray, size: float) -> tuple[float, float]:
+    """Height and width in inches of a picture whose shorter side is `size`, at most four times longer than high."""
+    height, width = truth.transpose("lead_time", ...).shape[1:]
+    ratio = float(np.clip(width / height, 0.25, 4))
+    return (size, size * ratio) if ratio >= 1 else (size / ratio, size)
+
+
+def _picture(ax: Axes, values: np.ndarray, scale: Scale, **options: Any) -> Any:
+    bar = scale.mappable()
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    with np.errstate(over="ignore"):
+        values = np.ma.masked_invalid(values.astype(np.float64))
+    settings = {"origin": "lower", "interpolation": "nearest", **options}
+    return ax.imshow(values, cmap=bar.cmap, norm=bar.norm, **settings)
+
+
+def _bars(
+    figure: Figure, rows: Mapping[str, Any], scales: Mapping[str, Scale], axes: list[Any], truth: Any
+) -> None:
+    unit = truth.attrs.get("units", "1")
+    name = plain(truth.name if unit in ("1", "") else f"{truth.name} [{unit}]")
+    for label, group, last in ((name, axes[:-1], False), ("error", axes[-1:], True)):
+        scale = scales[list(rows)[-1 if last else 0]]
+        flat = [ax for row in group for ax in np.atleast_1d(row)]
+        shrink = 0.9 if last else 0.6
+        bar = figure.colorbar(
+            scale.mappable(), ax=flat, extend="both", shrink=shrink, aspect=8 if last else 25, pad=0.01
+        )
+        bar.set_label(label)
+        bar.outline.set_visible(False)
+        bar.locator = MaxNLocator(4 if last else 6, symmetric=scale.colors != "viridis")
+        bar.update_ticks()
+
+
+def _space_time(case: Case, rows: Mapping[str, np.ndarray], field: str) -> Figure:
+    scales, lead = _scales(rows), case.truth["lead_time"].values
+    with house_style():
+        figure = Figure(figsize=(1.75 * len(rows) + 1.4, 3.4), layout="constrained")
+        grid = figure.subplots(1, len(rows), sharey=True)
+        for (name, values), ax in zip(rows.items(), grid, strict=True):
+            _picture(ax, values, scales[name], aspect="auto")
+            ax.set_title(plain(name))
+            ax.set_xlabel(plain(next(dim for dim in case.truth[field].dims if dim != "lead_time")))
+        ticks = evenly(len(lead), 5)
+        grid[0].set(
+            yticks=ticks, yticklabels=[f"{lead[k]:.4g}" for k in ticks], ylabel=lead_label(case.truth)
+        )
+        _bars(figure, rows, scales, list(grid), case.truth[field])
+    return figure
+
+
+def animation(case: Case, method: str, field: str | None = None, limit: int = 2_000_000) -> bytes:
+    """Truth, ensemble mean, one member and error side by side through the lead times: an animated WebP.
+
+    field: the first by default
+    limit: bytes it may have; quality, then size, give way
+    """
+    field = field or case.fields[0]
+    rows = {name: values for name, values in views(case, method, field).items() if name != "member 2"}
+    leads = evenly(len(case.times()), FRAMES)
+    draw = _line_frames if case.happened(field).ndim == 2 else _picture_frames
+    with house_style():
+        frames = list(draw(case, rows, field, leads))
+    return _webp(frames, limit)
+
+
+def _picture_frames(
+    case: Case, rows: Mapping[str, np.ndarray], field: str, leads: Sequence[int]
+) -> Iterator[Image.Image]:
+    scales = _scales(rows)
+    height, width = _cell(case.truth[field], 1.9)
+    figure = Figure(figsize=(width * len(rows) + 1.6, height + 0.65), layout="compressed", dpi=100)
+    axes = list(figure.subplots(1, len(rows)))
+    images = [_picture(ax, rows[name][0], scales[name]) for name, ax in zip(rows, axes, strict=True)]
+    for name, ax in zip(rows, axes, strict=True):
+        ax.set_title(plain(name))
+    _bars(figure, rows, scales, axes, case.truth[field])
+
+    def show(lead: int) -> None:
+        for image, values in zip(images, rows.values(), strict=True):
+            image.set_data(np.ma.masked_invalid(values[lead].astype(np.float64)))
+
+    return _frames(figure, images, show, case.times(), leads)
+
+
+def _line_frames(
+    case: Case, rows: Mapping[str, np.ndarray], field: str, leads: Sequence[int]
+) -> Iterator[Image.Image]:
+    scale, colors = field_scale(rows["truth"]), ("black", "#0072B2", "#D55E00")
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained", dpi=100)
+    ax = figure.subplots()
+    pad = 0.15 * (scale.high - scale.low)
+    ax.set(ylim=(scale.low - pad, scale.high + pad), xlabel="x", ylabel=plain(field))
+    names = list(rows)[:-1]
+    axis = np.arange(rows["truth"].shape[-1])
+    lines = [
+        ax.plot(axis, rows[name][0], color=c, label=plain(name))[0]
+        for name, c in zip(names, colors, strict=False)
+    ]
+    figure.legend(loc="outside right center")
+
+    def show(lead: int) -> None:
+        for line, name in zip(lines, names, strict=True):
+            line.set_ydata(rows[name][lead])
+
+    return _frames(figure, lines, show, case.times(), leads)
+
+
+def _frames(
+    figure: Figure,
+    artists: Sequence[Any],
+    show: Callable[[int], None],
+    times: Sequence[str],
+    leads: Sequence[int],
+) -> Iterator[Image.Image]:
+    """Redraws only the artists that change: the rest of the figure is drawn once."""
+    label = figure.suptitle(f"lead {times[-1]}", fontsize=10)
+    moving = [*artists, label]
+    for artist in moving:
+        artist.set_animated(True)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    background = canvas.copy_from_bbox(figure.bbox)
+    for lead in leads:
+        canvas.restore_region(background)
+        show(lead)
+        label.set_text(f"lead {times[lead]}")
+        for artist in moving:
+            figure.draw_artist(artist)
+        yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _webp(frames: Sequence[Image.Image], limit: int) -> bytes:
+    milliseconds = int(np.clip(1000 * SECONDS / len(frames), 80, 500))
+    pauses = [milliseconds] * (len(frames) - 1) + [1500]
+    while True:
+        for quality in QUALITIES:
+            buffer = io.BytesIO()
+            options = {
+                "append_images": frames[1:],
+                "duration": pauses,
+                "loop": 0,
+                "quality": quality,
+                "method": 2,
+            }
+            frames[0].save(buffer, "WEBP", save_all=True, **options)
+            if buffer.tell() <= limit or min(frames[0].size) < 16:
+                return buffer.getvalue()
+        size = (frames[0].width * 2 // 3, frames[0].height * 2 // 3)
+        frames = [frame.resize(size) for frame in frames]

@@ -1,0 +1,323 @@
+"""One HTML file that shows a forecast study: scores, pictures, spectra, calibration, and what was run.
+
+The file holds its pictures and asks the network for nothing, which its content security policy also forbids. Every
+string of the caller is escaped. It stays below 10 MB: pictures share a budget, and their quality gives way first.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image
+
+from driftway import plotting
+from driftway.pictures import Case, animation, fields_panel
+from driftway.plotting import METHOD, Look, encode, fields_of, finite_methods
+from driftway.storage import atomic_write
+from driftway.tables import Table, band_table, glossary_table, lead_tables, number, score_name, summary_table
+from driftway.version import __version__
+
+# bytes before base64, which adds a third: 2.4 + 2.4 + 2.2 MB of pictures make 9.4 MB of text
+ANIMATIONS, PANELS, FIGURES = 2_400_000, 2_400_000, 2_200_000
+FIELDS_SHOWN = 4
+ERRORS = ("vrmse", "nrmse", "rmse", "mae", "correlation")
+ENSEMBLE = ("crps", "energy_score")
+NO_ENSEMBLE = "Not defined here: no method gave an ensemble."
+MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as a data URI, its description, the name it is saved under, its size in CSS pixels, and a still."""
+
+    source: str
+    alt: str
+    caption: str
+    name: str
+    width: int
+    height: int
+    still: str = ""
+
+
+@dataclass(frozen=True)
+class Pane:
+    """What is seen at a time where a section offers a choice."""
+
+    label: str = ""
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    color: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the page; two panes and more are chosen between."""
+
+    identity: str
+    title: str
+    text: str
+    panes: tuple[Pane, ...]
+    choice: str = ""
+
+
+def build(
+    path: Path,
+    *,
+    title: str,
+    cases: Sequence[Case],
+    scores: xr.Dataset,
+    summary: Sequence[Mapping[str, Any]],
+    run: Mapping[str, Any],
+    findings: Sequence[str],
+    curves: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+) -> Path:
+    """Write the report to `path`, complete or not at all, and return it.
+
+    cases: forecasts from one initial state each, for the pictures; may be empty
+    scores: dims (method, field, lead_time), a variable per score with the attributes `long_name`, `formula`,
+        `averaging`, `better` (lower, one or higher), and optionally `perfect`, `trivial`, `units`; NaN where a score is
+        not defined; also `spectrum`, `truth_spectrum`, `spectral_rmse` and `rank_histogram` as in `driftway.plotting`
+    summary: rows of the table of scores; `method` names the row, keys named like a score are marked
+    run: nested: versions, seeds, hash of the data, times, command lines
+    findings: sentences
+    curves: method → records of its `metrics.jsonl`
+    """
+    look = plotting.styles(_methods(cases, scores, summary, curves or {}))
+    sections = [
+        Section("scores", "Scores", "", (Pane(tables=(summary_table(summary, scores, look),)),)),
+        *(_forecasts(k, case, look, len(cases)) for k, case in enumerate(cases)),
+        *_score_sections(scores, look),
+        *_cost_sections(summary, scores, curves or {}, look),
+    ]
+    page = _template().render(
+        title=title,
+        lede=_lede(scores),
+        findings=findings,
+        sections=[section for section in sections if section.panes],
+        run=run,
+        glossary=glossary_table(scores),
+        version=__version__,
+    )
+    atomic_write(path, page.encode())
+    return path
+
+
+def _methods(
+    cases: Sequence[Case], scores: xr.Dataset, summary: Sequence[Mapping[str, Any]], curves: Mapping[str, Any]
+) -> list[str]:
+    names = [str(method) for method in scores["method"].values] + [str(row[METHOD]) for row in summary]
+    names += [method for case in cases for method in case.forecasts] + list(curves)
+    return list(dict.fromkeys(names))
+
+
+def _template():  # type: ignore[no-untyped-def]
+    environment = Environment(
+        loader=PackageLoader("driftway", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["fingerprint"] = _fingerprint
+    return environment.get_template("report.html.j2")
+
+
+def _fingerprint(script: str) -> str:
+    """What a content security policy calls this script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode()
+
+
+def _lede(scores: xr.Dataset) -> str:
+    unit = plotting.time_unit(scores)
+    last = f"{scores['lead_time'].values[-1]:.4g} {unit}".rstrip()
+    fields = ", ".join(fields_of(scores))
+    return f"{scores.sizes['method']} methods; {fields}; {scores.sizes['lead_time']} lead times up to {last}"
+
+
+def _forecasts(index: int, case: Case, look: Look, cases: int) -> Section:
+    shown = case.fields[:FIELDS_SHOWN]
+    share = len(case.forecasts) * len(shown) * cases
+    notes = () if len(shown) == len(case.fields) else (f"The first {FIELDS_SHOWN} of {len(case.fields)} fields.",)
+
+    def pane(method: str) -> Pane:
+        color = look[method].color
+        if any(len(case.members(method, field)) == 0 for field in shown):
+            return Pane(method, notes=("This forecast has no members, so there is nothing to draw.",), color=color)
+        moving = tuple(_animation(case, method, field, ANIMATIONS // share) for field in shown)
+        panels = tuple(_panel(case, method, field, PANELS // share) for field in shown)
+        return Pane(method, moving + panels, notes=notes, color=color)
+
+    title = f"Forecast: {case.label}" if cases > 1 else "Forecast"
+    text = "" if cases > 1 else f"From one initial state: {case.label}."
+    return Section(f"forecast-{index + 1}", title, text, tuple(map(pane, case.forecasts)), "Method")
+
+
+def _animation(case: Case, method: str, field: str, limit: int) -> Picture:
+    data = animation(case, method, field, limit * 9 // 10)
+    with Image.open(io.BytesIO(data)) as image:
+        size, last = image.size, io.BytesIO()
+        image.seek(getattr(image, "n_frames", 1) - 1)
+        image.convert("RGB").save(last, "WEBP", quality=60)
+    times = case.times()
+    alt = f"Animation of {field} from lead {times[0]} to {times[-1]}: the truth beside the forecast by {method}"
+    caption = f"{field} by {method}: truth, forecast and error through the lead times."
+    name = f"{_file_name(method, field)}-animation.webp"
+    return Picture(_uri("webp", data), alt, caption, name, *size, still=_uri("webp", last.getvalue()))
+
+
+def _panel(case: Case, method: str, field: str, limit: int) -> Picture:
+    times = case.times()
+    alt = f"Pictures of {field} at lead times from {times[0]} to {times[-1]}: rows of truth, forecast by {method}, error"
+    caption = (
+        f"{field} by {method}. Truth and forecast share one colour scale, set by the truth; the error has its own. "
+        "Grey is not finite."
+    )
+    return _picture(fields_panel(case, method, field=field), _file_name(method, field), alt, caption, limit, "png")
+
+
+def _picture(figure: Figure, name: str, alt: str, caption: str, limit: int, kind: str = "svg") -> Picture:
+    kind, data = _encoded(figure, kind, limit)
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    return Picture(_uri(kind, data), alt, caption, f"{name}.{kind}", width, height)
+
+
+def _encoded(figure: Figure, kind: str, limit: int) -> tuple[str, bytes]:
+    """The figure as `kind`, or as the first smaller form that fits: PNG, then WebP of falling size."""
+    for form in dict.fromkeys((kind, "png")):
+        data = encode(figure, form)
+        if len(data) <= limit:
+            return form, data
+    image = Image.open(io.BytesIO(encode(figure, "png"))).convert("RGB")
+    while True:
+        for quality in (90, 75, 60):
+            buffer = io.BytesIO()
+            image.save(buffer, "WEBP", quality=quality)
+            if buffer.tell() <= limit or min(image.size) < 64:
+                return "webp", buffer.getvalue()
+        image = image.resize((image.width * 3 // 4, image.height * 3 // 4))
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
+
+
+def _file_name(*parts: str) -> str:
+    joined = "-".join(parts).casefold()
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in joined).strip("-") or "figure"
+
+
+def _score_sections(scores: xr.Dataset, look: Look) -> list[Section]:
+    fields = fields_of(scores)
+    limit = FIGURES // (len(ERRORS) + len(ENSEMBLE) + 3 + 2 * len(fields))
+    spread = _spread_pane(scores, look, limit)
+    return [
+        Section("errors", "Error growth", "", _curve_panes(scores, ERRORS, look, limit), "Score"),
+        Section("crps", "Ensemble scores", "", _curve_panes(scores, ENSEMBLE, look, limit), "Score"),
+        Section("spread", "Spread and skill", "", spread),
+        Section("spectra", "Spectra", "", _field_panes(scores, "spectrum", _spectra, look, limit), "Field"),
+        Section("bands", "Error of the spectrum by band", "", _band_panes(scores, look)),
+        Section("ranks", "Rank histograms", "", _field_panes(scores, "rank_histogram", _ranks, look, limit), "Field"),
+    ]
+
+
+def _curve_panes(scores: xr.Dataset, names: Sequence[str], look: Look, limit: int) -> tuple[Pane, ...]:
+    return tuple(_curve_pane(scores, name, look, limit) for name in names if name in scores)
+
+
+def _curve_pane(scores: xr.Dataset, name: str, look: Look, limit: int) -> Pane:
+    label = score_name(scores, name)
+    if not finite_methods(scores, name):
+        return Pane(label, notes=(f"{label} is not defined for any method.",))
+    caption = f"{label} against lead time. {scores[name].attrs.get('averaging', '')}".strip()
+    figure = plotting.score_curves(scores, name, look)
+    picture = _picture(figure, _file_name(name), _last_values(scores, name), caption, limit)
+    return Pane(label, (picture,), lead_tables(scores, name, look))
+
+
+def _last_values(scores: xr.Dataset, name: str) -> str:
+    def values(field: str) -> str:
+        methods = finite_methods(scores, name)
+        last = scores[name].sel({"field": field, "method": methods}).isel(lead_time=-1).values.tolist()
+        return f"{field}: " + ", ".join(f"{m} {number(v)}" for m, v in zip(methods, last, strict=True))
+
+    parts = "; ".join(values(field) for field in fields_of(scores))
+    return f"{score_name(scores, name)} against lead time, a line per method. At the last lead time, {parts}."
+
+
+def _spread_pane(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...]:
+    if "spread_skill" not in scores:
+        return ()
+    if not finite_methods(scores, "spread_skill"):
+        return (Pane(notes=(NO_ENSEMBLE,)),)
+    low, high = plotting.CALIBRATED
+    caption = f"Left: 1 is calibrated, below is overconfident; the band is {low} to {high}. Right: equal if calibrated. "
+    caption += str(scores["spread_skill"].attrs.get("averaging", ""))
+    figure, alt = plotting.spread_skill_figure(scores, look), _last_values(scores, "spread_skill")
+    tables = lead_tables(scores, "spread_skill", look)
+    return (Pane("", (_picture(figure, "spread-skill", alt, caption.strip(), limit),), tables),)
+
+
+Draw = Callable[[xr.Dataset, str, Look, int], Picture]
+
+
+def _field_panes(scores: xr.Dataset, name: str, draw: Draw, look: Look, limit: int) -> tuple[Pane, ...]:
+    if name not in scores:
+        return ()
+    defined = [f for f in fields_of(scores) if np.isfinite(scores[name].sel(field=f)).any()]
+    if not defined:
+        return (Pane(notes=(NO_ENSEMBLE if name == "rank_histogram" else "No method has a finite spectrum.",)),)
+    return tuple(Pane(field, (draw(scores, field, look, limit),)) for field in defined)
+
+
+def _spectra(scores: xr.Dataset, field: str, look: Look, limit: int) -> Picture:
+    methods = finite_methods(scores, "spectrum")
+    alt = f"Power spectra of {field}, and their ratio to the truth's, for {', '.join(methods)}, a column per lead time"
+    caption = f"Isotropic power spectra of {field}; below, their ratio to the truth's: above 1 is too rough, below too smooth."
+    figure = plotting.spectra_figure(scores, field, look)
+    return _picture(figure, _file_name("spectra", field), alt, caption, limit)
+
+
+def _ranks(scores: xr.Dataset, field: str, look: Look, limit: int) -> Picture:
+    methods = finite_methods(scores, "rank_histogram")
+    alt = f"Histograms of the rank of the truth among the members for {field}, one for each of {', '.join(methods)}"
+    caption = "Flat at 1 is calibrated, a valley is too little spread, a hill too much, a slope a bias."
+    figure = plotting.rank_histogram_figure(scores, field, look)
+    return _picture(figure, _file_name("ranks", field), alt, f"{field}: {caption}", limit)
+
+
+def _band_panes(scores: xr.Dataset, look: Look) -> tuple[Pane, ...]:
+    return (Pane(tables=(band_table(scores, look),)),) if finite_methods(scores, "spectral_rmse") else ()
+
+
+def _cost_sections(
+    summary: Sequence[Mapping[str, Any]], scores: xr.Dataset, curves: Mapping[str, Any], look: Look
+) -> list[Section]:
+    limit = FIGURES // 12
+    name = next((name for name in ERRORS if plotting.calls_points(summary, name)), None)
+    calls: tuple[Pane, ...] = ()
+    if name is not None:
+        label = score_name(scores, name) if name in scores else name
+        figure = plotting.calls_figure(summary, name, label=label, look=look)
+        points = plotting.calls_points(summary, name)
+        alt = f"{label} against network calls per step: " + "; ".join(
+            f"{method} " + ", ".join(f"{number(y)} at {x:g}" for x, y in pairs) for method, pairs in points.items()
+        )
+        caption = f"{label} of the table above against the network calls that one physical step takes; lower left is better."
+        calls = (Pane("", (_picture(figure, "calls", alt, caption, limit),)),)
+    training: tuple[Pane, ...] = ()
+    if any("loss" in record for records in curves.values() for record in records):
+        alt = f"Training loss against step for {', '.join(curves)}"
+        caption = "Losses of different methods weigh different quantities: compare each with itself only."
+        training = (Pane("", (_picture(plotting.training_figure(curves, look), "training", alt, caption, limit),)),)
+    return [Section("calls", "Calls and quality", "", calls), Section("training", "Training", "", training)]
