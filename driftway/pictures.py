@@ -29,7 +29,7 @@ MISSING = "#bdbdbd"
 # the share of values beyond each end of a colour scale
 TAIL = 0.005
 FRAMES, SECONDS = 60, 6.0
-QUALITIES = (88, 75, 60, 45, 30)
+QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -157,18 +157,41 @@ def fields_panel(
         return _space_time(case, rows, field)
     chosen = list(leads) if leads is not None else evenly(len(case.times()), 5)
     scales = _scales(rows)
-    height, width = _cell(case.truth[field], 1.35)
+    height, width = _cell(case.truth[field], 1.4)
     with house_style():
-        figure = Figure(figsize=(width * len(chosen) + 1.3, height * len(rows) + 0.5), layout="compressed")
-        grid = figure.subplots(len(rows), len(chosen), squeeze=False)
-        for (name, values), axes in zip(rows.items(), grid, strict=True):
-            axes[0].set_ylabel(plain(name))
-            for lead, ax in zip(chosen, axes, strict=True):
-                _picture(ax, values[lead], scales[name])
-        for lead, ax in zip(chosen, grid[0], strict=True):
-            ax.set_title(case.times()[lead])
-        _bars(figure, rows, scales, list(grid), case.truth[field])
+        figure = Figure(figsize=(width * len(chosen) + 1.4, height * len(rows) + 0.5), layout="compressed")
+        grid = list(figure.subplots(len(rows), 1))
+        for (name, values), ax in zip(rows.items(), grid, strict=True):
+            centres = _strip(ax, values[chosen], scales[name])
+            ax.set_ylabel(plain(name))
+        grid[0].xaxis.tick_top()
+        grid[0].set_xticks(centres, [case.times()[lead] for lead in chosen], fontsize=9, color=INK)
+        _bars(figure, rows, scales, grid, case.truth[field])
     return figure
+
+
+def _strip(ax: Axes, pictures: np.ndarray, scale: Scale) -> list[float]:
+    """Pictures (L, y, x) side by side as one image, which is several times faster than axes for each; their centres."""
+    count, height, width = pictures.shape
+    gap = max(1, round(0.04 * width))
+    strip = np.zeros((height, count * (width + gap) - gap, 4))
+    starts = [k * (width + gap) for k in range(count)]
+    for start, picture in zip(starts, pictures, strict=True):
+        strip[:, start : start + width] = scale.mappable().to_rgba(_shown(picture))
+    _bare(ax)
+    ax.imshow(strip, origin="lower", interpolation="nearest")
+    return [start + (width - 1) / 2 for start in starts]
+
+
+def _shown(values: np.ndarray) -> np.ma.MaskedArray:
+    return np.ma.masked_invalid(values.astype(np.float64))
+
+
+def _bare(ax: Axes) -> None:
+    ax.set(xticks=[], yticks=[])
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
 
 
 def _scales(rows: Mapping[str, np.ndarray]) -> dict[str, Scale]:
@@ -185,13 +208,8 @@ def _cell(truth: xr.DataArray, size: float) -> tuple[float, float]:
 
 def _picture(ax: Axes, values: np.ndarray, scale: Scale, **options: Any) -> Any:
     bar = scale.mappable()
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    with np.errstate(over="ignore"):
-        values = np.ma.masked_invalid(values.astype(np.float64))
-    settings = {"origin": "lower", "interpolation": "nearest", **options}
-    return ax.imshow(values, cmap=bar.cmap, norm=bar.norm, **settings)
+    _bare(ax)
+    return ax.imshow(_shown(values), cmap=bar.cmap, norm=bar.norm, origin="lower", **options)
 
 
 def _bars(
@@ -218,7 +236,7 @@ def _space_time(case: Case, rows: Mapping[str, np.ndarray], field: str) -> Figur
         figure = Figure(figsize=(1.75 * len(rows) + 1.4, 3.4), layout="constrained")
         grid = figure.subplots(1, len(rows), sharey=True)
         for (name, values), ax in zip(rows.items(), grid, strict=True):
-            _picture(ax, values, scales[name], aspect="auto")
+            _picture(ax, values, scales[name], aspect="auto", interpolation="nearest")
             ax.set_title(plain(name))
             ax.set_xlabel(plain(next(dim for dim in case.truth[field].dims if dim != "lead_time")))
         ticks = evenly(len(lead), 5)
@@ -251,14 +269,14 @@ def _picture_frames(
     height, width = _cell(case.truth[field], 1.9)
     figure = Figure(figsize=(width * len(rows) + 1.6, height + 0.65), layout="compressed", dpi=100)
     axes = list(figure.subplots(1, len(rows)))
-    images = [_picture(ax, rows[name][0], scales[name]) for name, ax in zip(rows, axes, strict=True)]
+    images = [_picture(ax, rows[name][0], scales[name], interpolation="bilinear") for name, ax in zip(rows, axes, strict=True)]
     for name, ax in zip(rows, axes, strict=True):
         ax.set_title(plain(name))
     _bars(figure, rows, scales, axes, case.truth[field])
 
     def show(lead: int) -> None:
         for image, values in zip(images, rows.values(), strict=True):
-            image.set_data(np.ma.masked_invalid(values[lead].astype(np.float64)))
+            image.set_data(_shown(values[lead]))
 
     return _frames(figure, images, show, case.times(), leads)
 
@@ -313,18 +331,13 @@ def _frames(
 def _webp(frames: Sequence[Image.Image], limit: int) -> bytes:
     milliseconds = int(np.clip(1000 * SECONDS / len(frames), 80, 500))
     pauses = [milliseconds] * (len(frames) - 1) + [1500]
+    quality = QUALITY
     while True:
-        for quality in QUALITIES:
-            buffer = io.BytesIO()
-            options = {
-                "append_images": frames[1:],
-                "duration": pauses,
-                "loop": 0,
-                "quality": quality,
-                "method": 2,
-            }
-            frames[0].save(buffer, "WEBP", save_all=True, **options)
-            if buffer.tell() <= limit or min(frames[0].size) < 16:
-                return buffer.getvalue()
-        size = (frames[0].width * 2 // 3, frames[0].height * 2 // 3)
-        frames = [frame.resize(size) for frame in frames]
+        buffer = io.BytesIO()
+        options = {"duration": pauses, "loop": 0, "quality": quality, "method": 2}
+        frames[0].save(buffer, "WEBP", save_all=True, append_images=list(frames[1:]), **options)
+        if buffer.tell() <= limit or min(frames[0].size) < 16:
+            return buffer.getvalue()
+        quality = QUALITY // 2
+        shrink = 0.9 if len(buffer.getvalue()) < 1.5 * limit else 0.8
+        frames = [frame.resize((round(frame.width * shrink), round(frame.height * shrink))) for frame in frames]

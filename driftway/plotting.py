@@ -192,8 +192,6 @@ def _curves(ax: Axes, scores: xr.Dataset, name: str, drawn: Sequence[str], look:
         if f"{name}_low" in scores and f"{name}_high" in scores:
             low, high = row[f"{name}_low"].values, row[f"{name}_high"].values
             ax.fill_between(lead, low, high, color=look[method].color, alpha=0.15, linewidth=0)
-    if scores[name].attrs.get("better") == "one":
-        ax.axhline(1, color=INK, linewidth=0.8)
     if _wide_range(scores[name].values):
         ax.set_yscale("log")
     ax.set_xlabel(lead_label(scores))
@@ -224,6 +222,9 @@ def spread_skill_figure(scores: xr.Dataset, look: Look | None = None) -> Figure:
             ratio.axhspan(*CALIBRATED, color=PALE, alpha=0.6, linewidth=0)
             ratio.axhline(1, color=INK, linewidth=0.8)
             _curves(ratio, row, "spread_skill", drawn, look)
+            highest = float(np.nanmax(row["spread_skill"].values, initial=0))
+            ratio.set_yscale("linear")
+            ratio.set_ylim(0, np.clip(1.05 * highest, 1.25, 3))
             ratio.set(ylabel="spread / skill", title=plain(field))
             if pair:
                 _spread_and_skill(axes[2 * k + 1], row, drawn, look)

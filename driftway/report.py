@@ -194,18 +194,18 @@ def _picture(figure: Figure, name: str, alt: str, caption: str, limit: int, kind
 
 def _encoded(figure: Figure, kind: str, limit: int) -> tuple[str, bytes]:
     """The figure as `kind`, or as the first smaller form that fits: PNG, then WebP of falling size."""
-    for form in dict.fromkeys((kind, "png")):
-        data = encode(figure, form)
-        if len(data) <= limit:
-            return form, data
-    image = Image.open(io.BytesIO(encode(figure, "png"))).convert("RGB")
+    data = encode(figure, kind)
+    if len(data) > limit and kind != "png":
+        kind, data = "png", encode(figure, "png")
+    if len(data) <= limit:
+        return kind, data
+    image = Image.open(io.BytesIO(data)).convert("RGB")
     while True:
-        for quality in (90, 75, 60):
-            buffer = io.BytesIO()
-            image.save(buffer, "WEBP", quality=quality)
-            if buffer.tell() <= limit or min(image.size) < 64:
-                return "webp", buffer.getvalue()
-        image = image.resize((image.width * 3 // 4, image.height * 3 // 4))
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=85, method=3)
+        if buffer.tell() <= limit or min(image.size) < 64:
+            return "webp", buffer.getvalue()
+        image = image.resize((image.width * 5 // 6, image.height * 5 // 6))
 
 
 def _uri(kind: str, data: bytes) -> str:

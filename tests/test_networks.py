@@ -34,7 +34,7 @@ def noise(*shape: int, key: str = "x") -> Tensor:
 
 
 def build(name: str, boundary: tuple[str, ...], parameters: int = 0) -> nn.Module:
-    """A small float64 network from 3 to 2 channels whose weights, also those that start at zero, are random."""
+    """A small float64 network from 3 to 2 channels whose weights are all random, also those that start at zero."""
     network = NETWORKS[name](3, 2, boundary, parameters=parameters, **SMALL[name]).double()
     randomise(network)
     return network
@@ -84,7 +84,7 @@ def test_only_periodic_axes_allow_shifts(name: str, kind: str) -> None:
 @every_network
 def test_a_wall_is_not_a_seam(name: str) -> None:
     x = noise(2, 3, 8, 12)
-    closed, wrapped = build(name, ("wall", "wall")), NETWORKS[name](3, 2, periodic((8, 12)), **SMALL[name]).double()
+    closed, wrapped = build(name, ("wall", "wall")), build(name, periodic((8, 12)))
     state = {k: v for k, v in closed.state_dict().items() if k in wrapped.state_dict()}
     lift = next(k for k in state if k.startswith("lift") and k.endswith("weight"))
     folds = state[lift].shape[1] // 5  # three channels and one coordinate for each wall
@@ -215,7 +215,8 @@ def test_folding_space_is_undone(sizes: tuple[int, ...], factor: int) -> None:
     assert folded.shape == (2, 3 * factor ** len(sizes), *(n // factor for n in sizes))
     assert torch.equal(shuffle(folded, factor), x)
     if factor == 2:  # the second channel of the first fold is the neighbour along the last axis
-        assert torch.equal(folded[:, 1], x[(slice(None), 0, *[slice(0, None, 2)] * (len(sizes) - 1), slice(1, None, 2))])
+        odd = (slice(None), 0, *[slice(0, None, 2)] * (len(sizes) - 1), slice(1, None, 2))
+        assert torch.equal(folded[:, 1], x[odd])
 
 
 def test_near_times_look_alike_and_different_times_do_not() -> None:
@@ -225,9 +226,9 @@ def test_near_times_look_alike_and_different_times_do_not() -> None:
     assert features.shape == (300, 64)
     distances = torch.cdist(features, features)
     gaps = (times[:, None] - times).abs()
-    # A step of 1e-3 turns the fastest wave by 0.2 rad: small next to the √128 between opposite features.
+    # A step of 1e-3 turns the fastest wave by 0.2 rad, little next to the √128 between opposites.
     step = (waves(times[:, None] + 1e-3) - features).norm(dim=1)
-    assert 0.2 < step.min() and step.max() < 1.0
+    assert step.min() > 0.2 and step.max() < 1.0
     assert distances[gaps > 0.02].min() > 2.0
 
 
@@ -246,7 +247,7 @@ def test_rotated_products_depend_on_the_distance_only() -> None:
     for j in range(5):
         torch.testing.assert_close(table[0, j, :, j:], expected[:, : 5 - j], rtol=0, atol=1e-12)
     assert (table[0, 4, 0, 0] - table[0, 0, 0, 1]).abs() > 1e-3  # the ends of a wall axis are not neighbours
-    assert len({round(v, 9) for v in expected.flatten().tolist()}) == 30  # and every distance is told apart
+    assert len({round(v, 9) for v in expected.flatten().tolist()}) == 30  # every distance is told apart
 
 
 # --- Fourier layers -------------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def test_the_spectral_convolution_is_a_sum_over_wavenumbers(sizes: tuple[int, ..
     for k in np.ndindex(*[2 * m + 1 for m in limits]):
         wave = tuple(int(v) - m for v, m in zip(k, limits, strict=True))
         if wave[-1] >= 0:  # one half of the plane carries the weights
-            place = tuple(v + modes for v in wave[:-1]) + (wave[-1],)
+            place = (*(v + modes for v in wave[:-1]), wave[-1])
             image = spectrum[(0, slice(None), *wave)] @ matrices[place]
             # Twice the real part makes up for the missing half; the plane k = 0 is its own mirror image.
             full[(0, slice(None), *wave)] += image * (1 if wave[-1] == 0 else 2)
@@ -274,7 +275,7 @@ def test_the_spectral_convolution_is_a_sum_over_wavenumbers(sizes: tuple[int, ..
 
 
 def test_a_fourier_operator_takes_other_grids() -> None:
-    """A smooth field on a finer grid gives the same smooth output: the operator belongs to the field, not the grid."""
+    """A smooth field on a finer grid gives the same output: the operator belongs to the field, not the grid."""
     network = build("fno", ("periodic",))
 
     def field(n: int) -> Tensor:

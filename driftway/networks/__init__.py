@@ -1,0 +1,10 @@
+"""Networks: any map (x, time, params) → (B, D, *S). They know shapes, boundaries and a label, no method."""
+
+from driftway.networks.autoencoder import Autoencoder
+from driftway.networks.dit import DiT
+from driftway.networks.fno import FNO
+from driftway.networks.unet import UNet
+
+NETWORKS = {"unet": UNet, "dit": DiT, "fno": FNO}
+
+__all__ = ["FNO", "NETWORKS", "Autoencoder", "DiT", "UNet"]

@@ -1,0 +1,186 @@
+"""Named simulations: a solver with good numbers, how long to spin up, what to store.
+
+Every number is replaceable: `PRESETS["kolmogorov"].override({"viscosity": 0.01, "frames": 51})`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+from driftway.data.trajectories import Axis, Fields
+from driftway.errors import ConfigError
+from driftway.pdes.burgers import Burgers
+from driftway.pdes.kolmogorov import Kolmogorov
+from driftway.pdes.kuramoto import KuramotoSivashinsky
+from driftway.pdes.spectral import SpectralPDE
+
+
+class Counts(NamedTuple):
+    """Trajectories per split."""
+
+    train: int
+    valid: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A data set to simulate: random initial states, a burn-in that is thrown away, then stored states.
+
+    Arguments:
+        name: the key in `PRESETS`
+        description: one line for lists
+        solver: the equation with all its numbers; one `step` is one stored interval
+        burn_in: time before the first stored state, a multiple of the interval
+        frames: stored states per trajectory
+        trajectories: how many, per split
+    """
+
+    name: str
+    description: str
+    solver: SpectralPDE
+    burn_in: float
+    frames: int
+    trajectories: Counts
+
+    def __post_init__(self) -> None:
+        if self.frames < 2:
+            raise ConfigError(f"{self.name}: frames = {self.frames}, must be ≥ 2 (one transition)")
+        if min(self.trajectories) < 0 or sum(self.trajectories) == 0:
+            raise ConfigError(
+                f"{self.name}: trajectories = {tuple(self.trajectories)}, must be ≥ 0, some > 0"
+            )
+        if self.burn_in < 0 or abs(self.burn_in - self.spin_up * self.interval) > 1e-6 * self.interval:
+            limit = f"≥ 0 and a multiple of the interval {self.interval:g}"
+            raise ConfigError(f"{self.name}: burn_in = {self.burn_in:g}, must be {limit}")
+
+    @property
+    def fields(self) -> Fields:
+        return self.solver.fields
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.solver.axes
+
+    @property
+    def interval(self) -> float:
+        """Time between stored states."""
+        return self.solver.interval
+
+    @property
+    def spin_up(self) -> int:
+        """Intervals of burn-in."""
+        return round(self.burn_in / self.interval)
+
+    @property
+    def steps(self) -> int:
+        """Intervals that one trajectory costs."""
+        return self.spin_up + self.frames - 1
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The split of each row: test, valid, then train, so that more training data leaves the tests alone."""
+        train, valid, test = self.trajectories
+        return ("test",) * test + ("valid",) * valid + ("train",) * train
+
+    def override(self, numbers: Mapping[str, Any]) -> Preset:
+        """The same preset with other numbers, its own (`frames`) or its solver's (`viscosity`)."""
+        own = {name: numbers[name] for name in _own_names() if name in numbers}
+        inner = {name: value for name, value in numbers.items() if name not in own}
+        names = {field.name for field in fields(self.solver)}
+        for name in inner:
+            if name not in names:
+                raise ConfigError(f"preset '{self.name}' has no number '{name}'{_nearest(name, names)}")
+        solver = replace(
+            self.solver, **{name: _like(name, value, self.solver) for name, value in inner.items()}
+        )
+        return replace(self, solver=solver, **{name: _like(name, value, self) for name, value in own.items()})
+
+
+def _own_names() -> tuple[str, ...]:
+    return "burn_in", "frames", "trajectories"
+
+
+def _nearest(name: str, names: set[str]) -> str:
+    valid = sorted({*names, *_own_names()})
+    close = difflib.get_close_matches(name, valid, 1)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(valid)}"
+
+
+def _checked(numbers: Mapping[str, Any], owner: object) -> dict[str, Any]:
+    return {name: _like(name, value, owner) for name, value in numbers.items()}
+
+
+def _like(name: str, value: Any, owner: object) -> Any:
+    """`value` if it is of the kind the attribute has: whole numbers stay whole, lists become tuples."""
+    present = getattr(owner, name)
+    if isinstance(present, tuple) and isinstance(value, list | tuple) and len(value) == len(present):
+        items = tuple(_same_kind(name, item, old) for item, old in zip(value, present, strict=True))
+        return Counts(*items) if isinstance(present, Counts) else items
+    return _same_kind(name, value, present)
+
+
+def _same_kind(name: str, value: Any, present: Any) -> Any:
+    if isinstance(present, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(present):
+        raise ConfigError(f"{name} = {value!r} is not of the kind of its default {present!r}")
+    return value
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "kolmogorov",
+            "2-D turbulence, ν = 0.005 on 64²: moderate chaos, one core makes it in a minute",
+            Kolmogorov(viscosity=0.005, drag=0.1, size=(64, 64), dt=0.02, substeps=5, amplitude=10.0),
+            burn_in=15.0,
+            frames=151,
+            trajectories=Counts(64, 8, 24),
+        ),
+        Preset(
+            "kolmogorov-hard",
+            "2-D turbulence, ν = 0.002 on 64²: thin filaments, errors double every time unit or so",
+            Kolmogorov(viscosity=0.002, drag=0.1, size=(64, 64), dt=0.02, substeps=5, amplitude=10.0),
+            burn_in=20.0,
+            frames=151,
+            trajectories=Counts(128, 16, 32),
+        ),
+        Preset(
+            "kolmogorov-apebench",
+            "2-D turbulence as in APEBench's KolmogorovFlow: ν = 0.01 on 160²; hours of CPU time",
+            Kolmogorov(viscosity=0.01, drag=0.1, size=(160, 160), dt=0.005, substeps=20, order=2),
+            burn_in=50.0,
+            frames=201,
+            trajectories=Counts(1024, 128, 128),
+        ),
+        Preset(
+            "kuramoto-sivashinsky",
+            "1-D spatio-temporal chaos on a length of 64 with 256 points: made in seconds",
+            KuramotoSivashinsky(size=(256,), length=(64.0,), dt=0.1, substeps=10),
+            burn_in=100.0,
+            frames=201,
+            trajectories=Counts(128, 16, 32),
+        ),
+        Preset(
+            "burgers",
+            "1-D shocks that steepen, merge and decay, ν = 0.02: deterministic, not stationary",
+            Burgers(viscosity=0.02, dt=0.005, substeps=10, amplitude=1.5),
+            burn_in=0.0,
+            frames=101,
+            trajectories=Counts(256, 32, 64),
+        ),
+        Preset(
+            "burgers-stochastic",
+            "1-D shocks stirred by white-in-time noise of a known law: the truth itself is random",
+            Burgers(viscosity=0.02, dt=0.01, substeps=10, forcing=0.5, forced=3),
+            burn_in=10.0,
+            frames=101,
+            trajectories=Counts(256, 32, 64),
+        ),
+    )
+}

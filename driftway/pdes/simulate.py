@@ -1,0 +1,91 @@
+"""Trajectories of a preset, chunk by chunk, each one a function of (seed, row) alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from driftway.errors import DivergedError
+from driftway.pdes.presets import Preset
+from driftway.randomness import stream
+
+Progress = Callable[[int], None]
+
+
+def simulate(
+    preset: Preset, seed: int, rows: Sequence[int], progress: Progress | None = None, workers: int = 1
+) -> Iterator[np.ndarray]:
+    """The trajectories `rows` of a preset in order, in chunks (b, T, C, *S) of float32.
+
+    Trajectory r is the same whichever other rows are asked for, to rounding of the transforms.
+
+    Arguments:
+        preset: what to simulate
+        seed: the initial states are keyed by (seed, "initial", row), random forcing by (seed, "forcing", row)
+        rows: which trajectories
+        progress: called with the number of stored intervals done since the last call, `preset.steps` per row
+        workers: processes; beyond 1 they are spawned, so that a script needs `if __name__ == "__main__"`
+    """
+    size = preset.solver.chunk
+    chunks = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+    if min(workers, len(chunks)) > 1:
+        yield from _pooled(preset, seed, chunks, progress, workers)
+    else:
+        for chunk in chunks:
+            yield _trajectories(preset, seed, chunk, progress)
+
+
+def _pooled(
+    preset: Preset, seed: int, chunks: list[list[int]], progress: Progress | None, workers: int
+) -> Iterator[np.ndarray]:
+    pending: deque[Future[np.ndarray]] = deque()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = iter(chunks)
+        # A bounded queue: finished chunks would fill the memory if the caller were slower than the workers.
+        for chunk in waiting:
+            pending.append(pool.submit(_trajectories, preset, seed, chunk))
+            if len(pending) > 2 * workers:
+                yield _finished(pending, preset, progress)
+        while pending:
+            yield _finished(pending, preset, progress)
+
+
+def _finished(pending: deque[Future[np.ndarray]], preset: Preset, progress: Progress | None) -> np.ndarray:
+    states = pending.popleft().result()
+    if progress is not None:
+        progress(len(states) * preset.steps)
+    return states
+
+
+def _trajectories(preset: Preset, seed: int, rows: list[int], progress: Progress | None = None) -> np.ndarray:
+    solver = preset.solver
+    state = solver.initial(stream(seed, "initial", rows=rows))
+    forcing = stream(seed, "forcing", rows=rows)
+    states = np.empty((len(rows), preset.frames, *state.shape[1:]), np.float32)
+    for step in range(preset.steps + 1):
+        if step > 0:
+            state = solver.step(state, stream=forcing)
+            _check(state, preset, rows, step)
+            if progress is not None:
+                progress(len(rows))
+        if step >= preset.spin_up:
+            states[:, step - preset.spin_up] = state.numpy()
+    return states
+
+
+def _check(state: Tensor, preset: Preset, rows: list[int], step: int) -> None:
+    finite = torch.isfinite(state).flatten(1).all(1)
+    if bool(finite.all()):
+        return
+    row, solver, time = rows[int(finite.logical_not().nonzero()[0])], preset.solver, step * preset.interval
+    raise DivergedError(
+        f"{preset.name}: trajectory {row} is not finite at time {time:g} with dt = {solver.dt:g}; "
+        f"use dt = {solver.dt / 2:g} and substeps = {2 * solver.substeps}"
+    )
