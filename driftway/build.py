@@ -109,7 +109,12 @@ def build_emulator(spec: Spec) -> Emulator:
 
 
 def describe(
-    layout: Layout, codec: Sequence[Spec], stepper: Spec, guess: Spec | None = None, fields: int = 0, parameters: int = 0
+    layout: Layout,
+    codec: Sequence[Spec],
+    stepper: Spec,
+    guess: Spec | None = None,
+    fields: int = 0,
+    parameters: int = 0,
 ) -> Spec:
     """The plain description of an emulator."""
     return {
@@ -142,7 +147,9 @@ def load_emulator(folder: Path) -> Emulator:
     """The emulator in `folder`, checked against its SHA-256."""
     spec = read_json(folder / "emulator.json", "the folder of a finished emulator")
     if spec.get("format") != FORMAT:
-        raise DataError(f"{folder}/emulator.json has format {spec.get('format')}, this driftway reads {FORMAT}; update it")
+        raise DataError(
+            f"{folder}/emulator.json has format {spec.get('format')}, this driftway reads {FORMAT}; update it"
+        )
     tensors = read_tensors(folder / "emulator.safetensors", spec.pop("sha256", ""))
     emulator = build_emulator(spec)
     problems = emulator.load_state_dict(tensors, strict=False)

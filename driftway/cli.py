@@ -98,7 +98,9 @@ def verify(path: Path) -> Result:
 
 
 @fit.command
-def autoencoder(config: Path, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False) -> Result:
+def autoencoder(
+    config: Path, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False
+) -> Result:
     """Fit the autoencoder of a configuration by reconstruction.
 
     :param config: YAML file
@@ -113,7 +115,9 @@ def autoencoder(config: Path, *overrides: str, out: Path | None = None, resume: 
 
 
 @fit.command
-def stepper(config: Path, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False) -> Result:
+def stepper(
+    config: Path, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False
+) -> Result:
     """Fit the stepper of a configuration on encoded transitions.
 
     :param config: YAML file
@@ -151,6 +155,7 @@ def forecast(
     trajectories: int | None = None,
     start: int = 0,
     sampler: str | None = None,
+    label: str | None = None,
     seed: int = 0,
     batch: int = 64,
     force: bool = False,
@@ -166,6 +171,7 @@ def forecast(
     :param trajectories: how many initial states (all)
     :param start: frame of each trajectory to start from
     :param sampler: YAML, e.g. "{type: euler_maruyama, steps: 2}"; the run's own by default
+    :param label: its name in scores and plots, by default that of the folder
     :param seed: key of the noise
     :param batch: rows that run together
     :param force: replace an existing forecast
@@ -174,7 +180,7 @@ def forecast(
 
     return forecast_run(
         run, data, out, leads=leads, members=members, split=split, trajectories=trajectories, start=start,
-        sampler=sampler, seed=seed, batch=batch, force=force,
+        sampler=sampler, label=label, seed=seed, batch=batch, force=force,
     )  # fmt: skip
 
 
@@ -186,7 +192,7 @@ def evaluate(forecasts: list[Path], *, data: Path, out: Path = Path("scores.json
     :param data: data set with the truth
     :param out: JSON file of all scores
     """
-    from driftway.forecasting import evaluate_forecasts
+    from driftway.scoring import evaluate_forecasts
 
     return evaluate_forecasts(forecasts, data, out)
 
@@ -198,7 +204,7 @@ def report(folder: Path, *, out: Path | None = None) -> Result:
     :param folder: with scores.json and forecasts/
     :param out: HTML file, by default FOLDER/report.html
     """
-    from driftway.forecasting import report_folder
+    from driftway.scoring import report_folder
 
     return {"report": str(report_folder(folder, out or folder / "report.html"))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,9 @@ from driftway.progress import progress
 from driftway.randomness import Key, Stream, stream
 from driftway.samplers import Sampler
 from driftway.steppers import NOTHING, Generative, Stepper
+
+Known = Conditioning | Callable[[int], Conditioning]
+"""What steps may know besides the state: the same at every lead, or a function of the lead, counted from 1."""
 
 
 class Block(NamedTuple):
@@ -71,13 +74,14 @@ class Emulator(nn.Module):
 
     @torch.no_grad()
     def rollout(
-        self, u: Tensor, leads: int, keys: Sequence[tuple[Key, ...]], seed: int = 0, conditioning: Conditioning = NOTHING
+        self, u: Tensor, leads: int, keys: Sequence[tuple[Key, ...]], seed: int = 0, conditioning: Known = NOTHING
     ) -> Iterator[Tensor]:
         """States (B, C, *S) at leads 1 … `leads`, one by one; row r's noise is keyed by (seed, lead, keys[r])."""
-        v = self.codec.encode(u, conditioning.params)
+        v = self.codec.encode(u, _at(conditioning, 1).params)
         for lead in range(1, leads + 1):
-            v = self.stepper.step(v, conditioning, self.noise_stream(seed, lead, keys))
-            yield self.codec.decode(v, conditioning.params)
+            known = _at(conditioning, lead)
+            v = self.stepper.step(v, known, self.noise_stream(seed, lead, keys))
+            yield self.codec.decode(v, known.params)
 
     def noise_stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
         """The noise of one lead, a function of (seed, lead, key) alone; None where the stepper is not random."""
@@ -92,7 +96,7 @@ class Emulator(nn.Module):
         seed: int = 0,
         sampler: Sampler | None = None,
         keys: Sequence[Key] | None = None,
-        conditioning: Conditioning = NOTHING,
+        conditioning: Known = NOTHING,
         batch: int = 64,
         out: str | Path | None = None,
         force: bool = False,
@@ -102,7 +106,7 @@ class Emulator(nn.Module):
 
         state: (N, C, *S), or a dataset with one variable per field. keys: a name or number per initial state (by
         default 0 … N−1) that its noise is keyed by: member m of a state is the same in any batch, alone or added
-        later. conditioning: N rows. out: a zarr folder to stream to, in memory constant in `leads`.
+        later. conditioning: N rows, or a function of the lead that returns them. out: a zarr folder to stream to, in memory constant in `leads`.
         attributes: what else the dataset shall say of itself.
 
         Returns a dataset with dims (realization, trajectory, lead_time, *axes); from `out` it is read lazily.
@@ -114,9 +118,10 @@ class Emulator(nn.Module):
         names = list(range(len(u))) if keys is None else list(keys)
         about = {"seed": seed, **(attributes or {})}
         writer = in_memory if out is None else on_disk(Path(out), min(members, batch), force)
-        with writer(emulator.layout, members, names, leads, about) as sink, progress(
-            "forecast", members * len(u) * leads
-        ) as task:
+        with (
+            writer(emulator.layout, members, names, leads, about) as sink,
+            progress("forecast", members * len(u) * leads) as task,
+        ):
             for block in _blocks(members, len(u), batch):
                 for lead, states in enumerate(emulator._run(u, block, names, leads, seed, conditioning)):
                     sink.put(block.members, block.trajectories, lead, states.cpu().numpy())
@@ -124,13 +129,16 @@ class Emulator(nn.Module):
         return sink.dataset()
 
     def _run(
-        self, u: Tensor, block: Block, names: Sequence[Key], leads: int, seed: int, conditioning: Conditioning
+        self, u: Tensor, block: Block, names: Sequence[Key], leads: int, seed: int, conditioning: Known
     ) -> Iterator[Tensor]:
         """The block's states (m, n, C, *S), lead by lead."""
         part = u[block.trajectories]
         members = range(block.members.start, block.members.stop)
         keys = [(name, m) for m in members for name in names[block.trajectories]]
-        rows = _repeat(conditioning, block.trajectories, len(members))
+
+        def rows(lead: int) -> Conditioning:
+            return _repeat(_at(conditioning, lead), block.trajectories, len(members))
+
         for states in self.rollout(part.repeat(len(members), *(1,) * (part.ndim - 1)), leads, keys, seed, rows):
             yield states.unflatten(0, (len(members), len(part)))
 
@@ -166,6 +174,10 @@ def _blocks(members: int, trajectories: int, batch: int) -> Iterator[Block]:
     for start in range(0, trajectories, several):
         for member in range(0, members, some):
             yield Block(slice(member, min(member + some, members)), slice(start, min(start + several, trajectories)))
+
+
+def _at(conditioning: Known, lead: int) -> Conditioning:
+    return conditioning(lead) if callable(conditioning) else conditioning
 
 
 def _repeat(conditioning: Conditioning, rows: slice, times: int) -> Conditioning:

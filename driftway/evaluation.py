@@ -59,7 +59,9 @@ SCORES = {
     "crps": Score("fair CRPS", LOWER, "⟨|uₘ−u|⟩ − ½⟨|uₘ−uₙ|⟩, m ≠ n"),
     "energy_score": Score("fair energy score", LOWER, "⟨‖uₘ−u‖⟩ − ½⟨‖uₘ−uₙ‖⟩, m ≠ n"),
     "spread": Score("spread", ONE, "√⟨ensemble variance⟩", "mean over space and initial states, then the root"),
-    "skill": Score("RMSE in the ratio's order", LOWER, "√⟨(ū−u)²⟩", "mean over space and initial states, then the root"),
+    "skill": Score(
+        "RMSE in the ratio's order", LOWER, "√⟨(ū−u)²⟩", "mean over space and initial states, then the root"
+    ),
     "spread_skill": Score(
         "spread–skill ratio", ONE, "√((M+1)/M)·spread/skill", "mean over space and initial states, then root and ratio"
     ),
@@ -102,7 +104,9 @@ def score(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, layout: Layout
 def _score_one(name: str, forecast: xr.Dataset, truth: xr.Dataset, layout: Layout, seed: int) -> _Sums:
     sums = _Sums()
     with progress(f"scoring {name}", truth.sizes["trajectory"]) as task:
-        for row, (ensemble, states) in enumerate(zip(_ensembles(forecast, layout), _states(truth, layout), strict=True)):
+        for row, (ensemble, states) in enumerate(
+            zip(_ensembles(forecast, layout), _states(truth, layout), strict=True)
+        ):
             sums.failures += int(not bool(torch.isfinite(ensemble).all()))
             sums.add(_scores(ensemble, states, layout.space, (seed, row)))
             task.advance()

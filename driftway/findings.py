@@ -22,11 +22,20 @@ def findings(scores: xr.Dataset) -> list[str]:
     ]
 
 
+def of(values: xr.DataArray, method: str) -> xr.DataArray:
+    """The values of one method; xarray's `sel` has an argument of the same name."""
+    return values.sel({"method": method})
+
+
+def _value(values: xr.DataArray, method: str) -> float:
+    return float(of(values, method)) if method in values["method"] else float("nan")
+
+
 def _lowest(values: xr.DataArray, methods: list[str], what: str) -> str:
-    ranked = sorted((float(values.sel(method=m)), m) for m in methods)
-    persistence = float(values.sel(method="persistence")) if "persistence" in values["method"] else float("nan")
+    ranked = sorted((_value(values, m), m) for m in methods)
     (first, winner), (second, runner) = ranked[0], ranked[min(1, len(ranked) - 1)]
-    return f"Lowest {what}: {winner}, {first:.3f}; next {runner}, {second:.3f}; persistence {persistence:.3f}."
+    rest = f"next {runner}, {second:.3f}; persistence {_value(values, 'persistence'):.3f}"
+    return f"Lowest {what}: {winner}, {first:.3f}; {rest}."
 
 
 def _calibration(scores: xr.Dataset, methods: list[str]) -> list[str]:
@@ -34,11 +43,12 @@ def _calibration(scores: xr.Dataset, methods: list[str]) -> list[str]:
     ratios = scores["spread_skill"].mean("field")
     rows = []
     for method in methods:
-        ratio = ratios.sel(method=method).values
+        ratio = of(ratios, method).values
         if np.isfinite(ratio).all():
             worst = float(np.abs(np.log(np.maximum(ratio, 1e-9))).max())
             rows.append((worst, f"{method} {ratio.min():.2f}–{ratio.max():.2f}"))
-    return [f"Spread–skill ratio over all leads (1 is calibrated): {'; '.join(t for _, t in sorted(rows))}."] if rows else []
+    ranges = "; ".join(text for _, text in sorted(rows))
+    return [f"Spread–skill ratio over all leads (1 is calibrated): {ranges}."] if rows else []
 
 
 def _against(scores: xr.Dataset, methods: list[str], reference: str) -> list[str]:
@@ -46,8 +56,8 @@ def _against(scores: xr.Dataset, methods: list[str], reference: str) -> list[str
     if reference not in methods:
         return []
     crps = scores["crps"].mean("field")
-    ours = [m for m in methods if int(scores["members"].sel(method=m)) > 1]
-    better = [m for m in ours if bool((crps.sel(method=m) < crps.sel(method=reference)).all())]
+    ours = [m for m in methods if _value(scores["members"], m) > 1]
+    better = [m for m in ours if bool((of(crps, m) < of(crps, reference)).all())]
     return [f"Lower CRPS than the {reference} stepper's absolute error at every lead: {', '.join(better) or 'none'}."]
 
 
@@ -56,18 +66,17 @@ def _spectra(scores: xr.Dataset, methods: list[str]) -> list[str]:
     sentences = []
     for band in [b for b in errors["band"].values if str(b) in ("low", "mid")]:
         part = errors.sel(band=band)
-        best = min(methods, key=lambda m, part=part: float(part.sel(method=m)))
-        floor = float(part.sel(method="autoencoder floor")) if "autoencoder floor" in part["method"] else float("nan")
-        sentences.append(
-            f"Spectral error, {band} band: {best} {float(part.sel(method=best)):.3f}; the autoencoder's own floor {floor:.3f}."
-        )
+        value, best = min((_value(part, m), m) for m in methods)
+        floor = _value(part, "autoencoder floor")
+        sentences.append(f"Spectral error, {band} band: {best} {value:.3f}; the autoencoder's own floor {floor:.3f}.")
     return sentences
 
 
 def _failures(scores: xr.Dataset) -> list[str]:
-    failed = {str(m): int(scores["failures"].sel(method=m)) for m in scores["method"].values}
+    failed = {str(m): int(of(scores["failures"], str(m))) for m in scores["method"].values}
     bad = {m: n for m, n in failed.items() if n}
     total = scores.attrs["initial_states"]
     if not bad:
         return [f"No forecast diverged, of {total} initial states for each method."]
-    return ["Diverged forecasts, which count as failures: " + ", ".join(f"{m} {n} of {total}" for m, n in bad.items()) + "."]
+    counts = ", ".join(f"{m} {n} of {total}" for m, n in bad.items())
+    return [f"Diverged forecasts, which count as failures: {counts}."]

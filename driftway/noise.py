@@ -61,7 +61,9 @@ class Fitted(White):
         variance = second / count - (first / count) ** 2
         std = (variance if self.per == "channel" else variance.mean().expand_as(variance)).clamp_min(0).sqrt()
         if not bool((std > 0).all()):
-            raise DataError(f"the noise scale cannot be fitted: target − source is constant in channel {int(std.argmin())}")
+            raise DataError(
+                f"the noise scale cannot be fitted: target − source is constant in channel {int(std.argmin())}"
+            )
         self.scale = (self.factor * std).to(self.scale)
 
 

@@ -85,9 +85,7 @@ def _check_forecast(where: str, forecast: xr.Dataset, name: str, truth: xr.DataA
         )
     sizes = {dim: size for dim, size in forecast[name].sizes.items() if dim != "realization"}
     if sizes != dict(truth.sizes):
-        raise DataError(
-            f"{where}: '{name}' is {sizes}, the truth {dict(truth.sizes)}; select the same leads and grid"
-        )
+        raise DataError(f"{where}: '{name}' is {sizes}, the truth {dict(truth.sizes)}; select the same leads and grid")
 
 
 def views(case: Case, method: str, field: str) -> dict[str, np.ndarray]:
@@ -143,9 +141,7 @@ def _quantiles(values: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def fields_panel(
-    case: Case, method: str, leads: Sequence[int] | None = None, field: str | None = None
-) -> Figure:
+def fields_panel(case: Case, method: str, leads: Sequence[int] | None = None, field: str | None = None) -> Figure:
     """Rows of pictures (truth, mean, members, error) against lead time; space–time pictures if there is one axis.
 
     leads: indices of the lead times shown; five from the first to the last by default
@@ -212,9 +208,7 @@ def _picture(ax: Axes, values: np.ndarray, scale: Scale, **options: Any) -> Any:
     return ax.imshow(_shown(values), cmap=bar.cmap, norm=bar.norm, origin="lower", **options)
 
 
-def _bars(
-    figure: Figure, rows: Mapping[str, Any], scales: Mapping[str, Scale], axes: list[Any], truth: Any
-) -> None:
+def _bars(figure: Figure, rows: Mapping[str, Any], scales: Mapping[str, Scale], axes: list[Any], truth: Any) -> None:
     unit = truth.attrs.get("units", "1")
     name = plain(truth.name if unit in ("1", "") else f"{truth.name} [{unit}]")
     for label, group, last in ((name, axes[:-1], False), ("error", axes[-1:], True)):
@@ -240,9 +234,7 @@ def _space_time(case: Case, rows: Mapping[str, np.ndarray], field: str) -> Figur
             ax.set_title(plain(name))
             ax.set_xlabel(plain(next(dim for dim in case.truth[field].dims if dim != "lead_time")))
         ticks = evenly(len(lead), 5)
-        grid[0].set(
-            yticks=ticks, yticklabels=[f"{lead[k]:.4g}" for k in ticks], ylabel=lead_label(case.truth)
-        )
+        grid[0].set(yticks=ticks, yticklabels=[f"{lead[k]:.4g}" for k in ticks], ylabel=lead_label(case.truth))
         _bars(figure, rows, scales, list(grid), case.truth[field])
     return figure
 
@@ -269,7 +261,9 @@ def _picture_frames(
     height, width = _cell(case.truth[field], 1.9)
     figure = Figure(figsize=(width * len(rows) + 1.6, height + 0.65), layout="compressed", dpi=100)
     axes = list(figure.subplots(1, len(rows)))
-    images = [_picture(ax, rows[name][0], scales[name], interpolation="bilinear") for name, ax in zip(rows, axes, strict=True)]
+    images = [
+        _picture(ax, rows[name][0], scales[name], interpolation="bilinear") for name, ax in zip(rows, axes, strict=True)
+    ]
     for name, ax in zip(rows, axes, strict=True):
         ax.set_title(plain(name))
     _bars(figure, rows, scales, axes, case.truth[field])
@@ -281,9 +275,7 @@ def _picture_frames(
     return _frames(figure, images, show, case.times(), leads)
 
 
-def _line_frames(
-    case: Case, rows: Mapping[str, np.ndarray], field: str, leads: Sequence[int]
-) -> Iterator[Image.Image]:
+def _line_frames(case: Case, rows: Mapping[str, np.ndarray], field: str, leads: Sequence[int]) -> Iterator[Image.Image]:
     scale, colors = field_scale(rows["truth"]), ("black", "#0072B2", "#D55E00")
     figure = Figure(figsize=(7.2, 3.0), layout="constrained", dpi=100)
     ax = figure.subplots()
@@ -292,8 +284,7 @@ def _line_frames(
     names = list(rows)[:-1]
     axis = np.arange(rows["truth"].shape[-1])
     lines = [
-        ax.plot(axis, rows[name][0], color=c, label=plain(name))[0]
-        for name, c in zip(names, colors, strict=False)
+        ax.plot(axis, rows[name][0], color=c, label=plain(name))[0] for name, c in zip(names, colors, strict=False)
     ]
     figure.legend(loc="outside right center")
 

@@ -85,9 +85,7 @@ def styles(methods: Sequence[str]) -> dict[str, Style]:
     """A style for each method, by position; twelve methods still differ in colour or line, and in marker."""
     learned = [method for method in methods if method.casefold() not in BASELINES]
     look = {
-        method: Style(
-            OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)], LINES[i // len(OKABE_ITO) % len(LINES)]
-        )
+        method: Style(OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)], LINES[i // len(OKABE_ITO) % len(LINES)])
         for i, method in enumerate(learned)
     }
     for method in methods:
@@ -171,9 +169,7 @@ def _look(scores: xr.Dataset, look: Look | None) -> Look:
     return look if look is not None else styles([str(method) for method in scores["method"].values])
 
 
-def _panels(
-    count: int, columns: int = 3, size: tuple[float, float] = (4.2, 2.9)
-) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, columns: int = 3, size: tuple[float, float] = (4.2, 2.9)) -> tuple[Figure, list[Axes]]:
     columns = min(count, columns)
     rows = -(-count // columns)
     width = max(size[0] * columns, 1.45 * size[0])
@@ -252,9 +248,7 @@ def spectra_figure(scores: xr.Dataset, field: str, look: Look | None = None) -> 
     leads = waves["spectrum_lead"].values
     with house_style():
         figure = Figure(figsize=(3.5 * max(len(leads), 2), 5.2), layout="constrained")
-        grid = figure.subplots(
-            2, len(leads), sharex=True, sharey="row", squeeze=False, height_ratios=(2.2, 1)
-        )
+        grid = figure.subplots(2, len(leads), sharex=True, sharey="row", squeeze=False, height_ratios=(2.2, 1))
         for k, (lead, (power, ratio)) in enumerate(zip(leads, grid.T, strict=True)):
             here = waves.isel(spectrum_lead=k)
             for method in drawn:
@@ -262,9 +256,7 @@ def spectra_figure(scores: xr.Dataset, field: str, look: Look | None = None) -> 
             if "codec_spectrum" in here:
                 floor = Style("#777777", "", (0, (1, 1)))
                 _spectrum(power, ratio, here, here["codec_spectrum"], "autoencoder of the truth", floor)
-            power.loglog(
-                here["wavenumber"], here["truth_spectrum"], color="black", linewidth=1.8, label="truth"
-            )
+            power.loglog(here["wavenumber"], here["truth_spectrum"], color="black", linewidth=1.8, label="truth")
             _ratio_axis(ratio)
             power.set_title(f"lead {lead:.4g} {time_unit(scores)}".rstrip())
             ratio.set_xlabel("wavenumber")
@@ -274,14 +266,10 @@ def spectra_figure(scores: xr.Dataset, field: str, look: Look | None = None) -> 
     return figure
 
 
-def _spectrum(
-    power: Axes, ratio: Axes, here: xr.Dataset, values: xr.DataArray, name: str, style: Style
-) -> None:
+def _spectrum(power: Axes, ratio: Axes, here: xr.Dataset, values: xr.DataArray, name: str, style: Style) -> None:
     options = {**style.curve(len(values)), "linewidth": 1.2}
     power.loglog(here["wavenumber"], values, label=plain(name), **options)
-    ratio.plot(
-        here["wavenumber"], values / here["truth_spectrum"].where(here["truth_spectrum"] > 0), **options
-    )
+    ratio.plot(here["wavenumber"], values / here["truth_spectrum"].where(here["truth_spectrum"] > 0), **options)
 
 
 def _ratio_axis(ax: Axes) -> None:
@@ -301,9 +289,7 @@ def rank_histogram_figure(scores: xr.Dataset, field: str, look: Look | None = No
         figure, axes = _panels(max(len(drawn), 1), columns=4, size=(2.3, 1.7))
         for method, ax in zip(drawn, axes, strict=False):
             ratio = relative_ranks(scores["rank_histogram"].sel({"method": method, "field": field}))
-            ax.bar(
-                np.arange(len(ratio)), ratio, width=1, color=look[method].color, alpha=0.75, edgecolor="white"
-            )
+            ax.bar(np.arange(len(ratio)), ratio, width=1, color=look[method].color, alpha=0.75, edgecolor="white")
             ax.axhline(1, color=INK, linewidth=0.9)
             ax.set_title(plain(method))
             ax.set(xlim=(-0.5, len(ratio) - 0.5), ylim=(0, max(2.0, 1.05 * float(ratio.max()))))

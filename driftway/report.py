@@ -178,7 +178,9 @@ def _animation(case: Case, method: str, field: str, limit: int) -> Picture:
 
 def _panel(case: Case, method: str, field: str, limit: int) -> Picture:
     times = case.times()
-    alt = f"Pictures of {field} at lead times from {times[0]} to {times[-1]}: rows of truth, forecast by {method}, error"
+    alt = (
+        f"Pictures of {field} at lead times from {times[0]} to {times[-1]}: rows of truth, forecast by {method}, error"
+    )
     caption = (
         f"{field} by {method}. Truth and forecast share one colour scale, set by the truth; the error has its own. "
         "Grey is not finite."
@@ -261,7 +263,9 @@ def _spread_pane(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...]
     if not finite_methods(scores, "spread_skill"):
         return (Pane(notes=(NO_ENSEMBLE,)),)
     low, high = plotting.CALIBRATED
-    caption = f"Left: 1 is calibrated, below is overconfident; the band is {low} to {high}. Right: equal if calibrated. "
+    caption = (
+        f"Left: 1 is calibrated, below is overconfident; the band is {low} to {high}. Right: equal if calibrated. "
+    )
     caption += str(scores["spread_skill"].attrs.get("averaging", ""))
     figure, alt = plotting.spread_skill_figure(scores, look), _last_values(scores, "spread_skill")
     tables = lead_tables(scores, "spread_skill", look)
@@ -313,7 +317,9 @@ def _cost_sections(
         alt = f"{label} against network calls per step: " + "; ".join(
             f"{method} " + ", ".join(f"{number(y)} at {x:g}" for x, y in pairs) for method, pairs in points.items()
         )
-        caption = f"{label} of the table above against the network calls that one physical step takes; lower left is better."
+        caption = (
+            f"{label} of the table above against the network calls that one physical step takes; lower left is better."
+        )
         calls = (Pane("", (_picture(figure, "calls", alt, caption, limit),)),)
     training: tuple[Pane, ...] = ()
     if any("loss" in record for records in curves.values() for record in records):

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from driftway.data.trajectories import Conditioning, Transition
+from driftway.data.trajectories import Conditioning, Transition, coarsen
 from driftway.densities import Density, UniformTime
 from driftway.interpolants import Follmer, Interpolant, expand
 from driftway.noise import Fitted, White
@@ -168,7 +168,7 @@ class Generative(LearnedStepper):
         return self.network(_inputs(scaled, *known, conditioning.fields), label, conditioning.params)
 
 
-def _inputs(*parts: Tensor | None) -> Tensor:
-    """The parts that exist, joined along channels."""
-    present = [part for part in parts if part is not None]
-    return torch.cat(present, 1) if len(present) > 1 else present[0]
+def _inputs(state: Tensor, *parts: Tensor | None) -> Tensor:
+    """The state and what else there is, on the state's grid, joined along channels."""
+    known = [coarsen(part, tuple(state.shape[2:])) for part in parts if part is not None]
+    return torch.cat([state, *known], 1) if known else state

@@ -38,7 +38,11 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in CAUSES:
             raise
-        remedy = f"{_free(path)} free there; make room or choose another place" if error.errno in FULL else "choose another place"
+        remedy = (
+            f"{_free(path)} free there; make room or choose another place"
+            if error.errno in FULL
+            else "choose another place"
+        )
         raise StorageError(f"cannot write {path}: {CAUSES[error.errno]}; {remedy}") from error
 
 

@@ -100,7 +100,9 @@ def learning_rate(settings: TrainingSection, step: int) -> float:
     """Linear warm-up, then constant or half a cosine down to zero at the last step."""
     warm = min(1.0, (step + 1) / max(settings.warmup, 1))
     past = max(step - settings.warmup, 0) / max(settings.steps - settings.warmup, 1)
-    return settings.learning_rate * warm * (0.5 * (1 + math.cos(math.pi * past)) if settings.schedule == "cosine" else 1)
+    return (
+        settings.learning_rate * warm * (0.5 * (1 + math.cos(math.pi * past)) if settings.schedule == "cosine" else 1)
+    )
 
 
 class Trainer:
@@ -166,7 +168,9 @@ def fit(
     return trainer.ema.module
 
 
-def _train_step(trainer: Trainer, k: int, log, task: Task, validate: Callable[[nn.Module], dict[str, float]] | None) -> None:  # type: ignore[no-untyped-def]
+def _train_step(
+    trainer: Trainer, k: int, log, task: Task, validate: Callable[[nn.Module], dict[str, float]] | None
+) -> None:  # type: ignore[no-untyped-def]
     settings = trainer.settings
     values = trainer.step(k)
     record: dict[str, float | int] = {}

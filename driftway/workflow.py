@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from driftway.build import Signature, Spec, build_codec, build_stepper, describe, save_emulator
 from driftway.codecs import Chain, Standardize
-from driftway.data import Trajectories, open_data, open_zarr, statistics, write_zarr
+from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields, Transition
+from driftway.data.trajectories import Axis, Fields, Transition, coarsen
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, StorageError
 from driftway.metrics import crps, vrmse
@@ -44,7 +44,13 @@ def layout_of(data: Trajectories) -> Layout:
 
 def signature_of(data: Trajectories) -> Signature:
     """What a codec or stepper has to work on."""
-    return Signature(len(data.fields), data.boundary)
+    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters))
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch use `count` CPU threads; None leaves its own choice."""
+    if count is not None:
+        torch.set_num_threads(count)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class Encoded:
     @torch.no_grad()
     def batch(self, indices: np.ndarray) -> Transition:
         source, target, conditioning = self.transitions.batch(indices)
-        return Transition(self.codec.encode(source), self.codec.encode(target), conditioning)  # type: ignore[operator]
+        encode: Any = self.codec.encode
+        return Transition(encode(source, conditioning.params), encode(target, conditioning.params), conditioning)
 
 
 # --- run folders ---------------------------------------------------------------------------------------------------
@@ -134,7 +141,7 @@ def fit_autoencoder(experiment: Experiment, folder: Path, *, resume: bool = Fals
         validate=lambda m: {"valid_vrmse": _reconstruction(m, valid)},
         label="autoencoder",
     )
-    spec = describe(layout_of(data), experiment.codec, {"type": "persistence"})
+    spec = describe(layout_of(data), experiment.codec, {"type": "persistence"}, None, inner.fields, inner.parameters)
     emulator = Emulator(Chain(*before, trained), build_stepper("persistence", inner), layout_of(data), spec)
     save_emulator(emulator, folder, force=True)
     _write_manifest(folder, experiment, data, started, parameters=_parameters(trained))
@@ -178,9 +185,7 @@ def latents(run: Path, emulator: Emulator, data: Trajectories, batch: int = 64) 
     frames = int(np.prod(data.shape[:2]))
     first = _encode(emulator.codec, data.select([0]))
     template = _template(data, first.shape[2:], {"source": source, "weights": weights})
-    with write_zarr(path, template, trajectories=data.shape[0], frames=data.shape[1], force=True) as writer, progress(
-        "encoding", frames
-    ) as task:
+    with write_zarr(path, template, force=True) as writer, progress("encoding", frames) as task:
         for row in range(data.shape[0]):
             writer[[row]] = _encode(emulator.codec, data.select([row]))
             task.advance(data.shape[1])
@@ -189,8 +194,10 @@ def latents(run: Path, emulator: Emulator, data: Trajectories, batch: int = 64) 
 
 @torch.no_grad()
 def _encode(codec: Any, data: Trajectories) -> np.ndarray:
-    states = torch.from_numpy(np.asarray(data.states[:]))
-    return codec.encode(states.flatten(0, 1)).unflatten(0, states.shape[:2]).numpy()
+    states = torch.from_numpy(np.asarray(data.states))
+    rows, times = (places.ravel() for places in np.indices(states.shape[:2]))
+    params = data.conditioning(rows, times).params
+    return codec.encode(states.flatten(0, 1), params).unflatten(0, states.shape[:2]).numpy()
 
 
 def latent_axes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, ...]:
@@ -208,14 +215,19 @@ def _template(data: Trajectories, shape: tuple[int, ...], attributes: dict[str, 
     """A data set like `data` with latents (D, *Z) in place of its fields and no states yet."""
     channels, *space = shape
     names = tuple(f"latent_{c}" for c in range(channels))
-    empty = np.empty((*data.shape[:2], 0), np.float32)
     return replace(
         data,
-        states=empty,
+        states=unwritten(*data.shape[:2], *shape),
         fields=Fields(names, ("1",) * channels),
         axes=latent_axes(data.axes, tuple(space)),
+        static={name: _coarse(values[None], tuple(space))[0] for name, values in data.static.items()},
+        forcing={name: _coarse(values, tuple(space)) for name, values in data.forcing.items()},
         attributes={**data.attributes, **attributes},
     )
+
+
+def _coarse(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return coarsen(torch.from_numpy(np.array(values, np.float32))[:, None], shape)[:, 0].numpy()
 
 
 # --- steppers ------------------------------------------------------------------------------------------------------
@@ -281,7 +293,8 @@ def fit_stepper(experiment: Experiment, folder: Path, *, resume: bool = False, f
         label=experiment.name,
     )
     layout = replace(layout_of(ready.data), dt=ready.data.dt * experiment.data.stride)
-    spec = describe(layout, ready.specs, dict(experiment.stepper), guess_spec)
+    inner = ready.signature
+    spec = describe(layout, ready.specs, dict(experiment.stepper), guess_spec, inner.fields, inner.parameters)
     emulator = Emulator(ready.codec, trained, layout, spec)
     save_emulator(emulator, folder, force=True)
     _write_manifest(folder, experiment, ready.data, started, parameters=_parameters(trained))

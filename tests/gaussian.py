@@ -48,7 +48,9 @@ class Gaussian:
         """E[x1 | x_t, x0] and E[z | x_t, x0]."""
         alpha, beta, gamma = interpolant.coefficients(t)
         mean = self.slope * x0 + self.offset
-        surprise = (x - alpha * x0 - beta * mean) / ((beta * self.std) ** 2 + (gamma * self.noise) ** 2).clamp_min(1e-300)
+        surprise = (x - alpha * x0 - beta * mean) / ((beta * self.std) ** 2 + (gamma * self.noise) ** 2).clamp_min(
+            1e-300
+        )
         return mean + beta * self.std**2 * surprise, gamma * self.noise**2 * surprise
 
     def transport(self, interpolant: Interpolant, prediction: Prediction, rows: int) -> Transport:

@@ -113,7 +113,11 @@ def score_field(truth: np.ndarray, forecast: np.ndarray, leads: list[int], ranks
     space = (-2, -1)
     error = np.sqrt(((mean - truth) ** 2).mean(space))
     ratio = error / truth.std(space)
-    spread = forecast.var(0, ddof=1).mean((0, -2, -1)) * (1 + 1 / members) if members > 1 else np.full(truth.shape[1], np.nan)
+    spread = (
+        forecast.var(0, ddof=1).mean((0, -2, -1)) * (1 + 1 / members)
+        if members > 1
+        else np.full(truth.shape[1], np.nan)
+    )
     skill = ((mean - truth) ** 2).mean((0, -2, -1))
     sorted_members = np.sort(forecast, 0)
     weight = np.arange(members).reshape(-1, 1, 1, 1, 1) * 2 - members + 1
@@ -145,11 +149,23 @@ def score_field(truth: np.ndarray, forecast: np.ndarray, leads: list[int], ranks
 
 
 ATTRIBUTES = {
-    "vrmse": ("VRMSE", "lower", "√(⟨(û − u)²⟩ / ⟨(u − ⟨u⟩)²⟩)", "per sample, then the mean over samples", "1: the mean field"),
+    "vrmse": (
+        "VRMSE",
+        "lower",
+        "√(⟨(û − u)²⟩ / ⟨(u − ⟨u⟩)²⟩)",
+        "per sample, then the mean over samples",
+        "1: the mean field",
+    ),
     "correlation": ("correlation", "higher", "⟨û′u′⟩ / √(⟨û′²⟩⟨u′²⟩)", "per sample, then the mean over samples", "0"),
     "crps": ("CRPS", "lower", "E|X − y| − ½E|X − X′|", "over space and samples", "MAE of a single forecast"),
     "spread": ("spread", "", "√⟨var(X)(M + 1)/M⟩", "variance over space and samples before the root", "0: one member"),
-    "skill": ("RMSE of the mean", "lower", "√⟨(mean X − y)²⟩", "over space and samples before the root", "the spread of the truth"),
+    "skill": (
+        "RMSE of the mean",
+        "lower",
+        "√⟨(mean X − y)²⟩",
+        "over space and samples before the root",
+        "the spread of the truth",
+    ),
     "spread_skill": ("spread–skill ratio", "one", "spread / skill", "both averaged before the ratio", "0: one member"),
     "spectral_rmse": ("SRMSE", "lower", "√⟨(1 − P̂/P)²⟩", "spectra over samples first", "1: no power"),
 }
@@ -174,7 +190,13 @@ def scores_of(size: Size, data: dict[str, tuple[np.ndarray, dict[str, np.ndarray
         band=["low", "mid", "high"],
     )
     for name, (long, better, formula, averaging, trivial) in ATTRIBUTES.items():
-        attributes = {"long_name": long, "better": better, "formula": formula, "averaging": averaging, "trivial": trivial}
+        attributes = {
+            "long_name": long,
+            "better": better,
+            "formula": formula,
+            "averaging": averaging,
+            "trivial": trivial,
+        }
         scores[name].attrs.update(attributes)
     return scores
 
@@ -190,7 +212,9 @@ def case_of(size: Size, data: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]
 
     truth = dataset(("lead_time", "y", "x"), {name: truth[0] for name, (truth, _) in data.items()})
     forecasts = {
-        method: dataset(("realization", "lead_time", "y", "x"), {name: f[method][:, 0] for name, (_, f) in data.items()})
+        method: dataset(
+            ("realization", "lead_time", "y", "x"), {name: f[method][:, 0] for name, (_, f) in data.items()}
+        )
         for method in size.methods
     }
     return Case(label, truth, forecasts)
@@ -219,7 +243,8 @@ def study(size: Size) -> dict[str, object]:
     learned = [method for method, how in size.methods.items() if how.calls]
     steps = np.unique(np.geomspace(10, 20000, 60).astype(int))
     curves = {
-        method: [{"step": int(s), "loss": float((1 + k / 5) * s**-0.3)} for s in steps] for k, method in enumerate(learned)
+        method: [{"step": int(s), "loss": float((1 + k / 5) * s**-0.3)} for s in steps]
+        for k, method in enumerate(learned)
     }
     return {
         "title": "Kolmogorov flow: eight emulators",
@@ -229,7 +254,10 @@ def study(size: Size) -> dict[str, object]:
         "run": {
             "versions": {"driftway": "0.1.0", "torch": "2.13.0"},
             "seeds": {"training": 0, "forecast": 1},
-            "data": {"path": "kolmogorov.zarr", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+            "data": {
+                "path": "kolmogorov.zarr",
+                "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            },
             "times": {"started": "2026-11-20T09:12:00Z", "seconds": 5400},
             "commands": ["driftway train experiments/kolmogorov/interpolant.yaml", "driftway evaluate runs/si"],
         },

@@ -116,9 +116,7 @@ def test_directions_without_variance_do_no_harm() -> None:
     assert model.loss(transition(train), NOBODY) < 1e-12
 
 
-@pytest.mark.parametrize(
-    "frames", [torch.ones(4, 1, 8, 8), torch.full((4, 1, 8, 8), torch.nan)], ids=["ones", "nan"]
-)
+@pytest.mark.parametrize("frames", [torch.ones(4, 1, 8, 8), torch.full((4, 1, 8, 8), torch.nan)], ids=["ones", "nan"])
 def test_frames_without_components_are_refused(frames: Tensor) -> None:
     with pytest.raises(DataError, match="constant or not finite"):
         small().initialise(frames.double())
@@ -178,9 +176,7 @@ def test_latents_saturate_at_the_bound() -> None:
 
 def test_the_usual_bound_hardly_changes_the_linear_code() -> None:
     train = fields(40)
-    free, bounded = (
-        small(bound=b).initialise(train).loss(transition(train), NOBODY).item() for b in (None, 5.0)
-    )
+    free, bounded = (small(bound=b).initialise(train).loss(transition(train), NOBODY).item() for b in (None, 5.0))
     assert free < bounded < 1.05 * free
 
 
@@ -235,9 +231,7 @@ def test_gradients_reach_every_parameter(changes: dict[str, Any]) -> None:
 def test_shifts_by_a_patch_shift_the_latents() -> None:
     model, u = randomise(small(stem=2, widths=(6, 8), encoder_blocks=1)), fields(2)
     z = model.encode(u)
-    torch.testing.assert_close(
-        model.encode(u.roll((4, 8), (2, 3))), z.roll((1, 2), (2, 3)), rtol=0, atol=1e-10
-    )
+    torch.testing.assert_close(model.encode(u.roll((4, 8), (2, 3))), z.roll((1, 2), (2, 3)), rtol=0, atol=1e-10)
     torch.testing.assert_close(model.decode(z.roll(1, 3)), model.decode(z).roll(4, 3), rtol=0, atol=1e-10)
 
 

@@ -148,7 +148,9 @@ def test_euler_maruyama_follows_the_exact_path_of_the_same_noise() -> None:
     rng = np.random.default_rng(0)
     dw = rng.standard_normal((fine, rows)) * fine**-0.5
     reference = _linear_path(system, dw)
-    errors = [np.sqrt(np.mean((_linear_path(system, dw.reshape(n, -1, rows).sum(1)) - reference) ** 2)) for n in (32, 64, 128)]
+    errors = [
+        np.sqrt(np.mean((_linear_path(system, dw.reshape(n, -1, rows).sum(1)) - reference) ** 2)) for n in (32, 64, 128)
+    ]
     assert order([float(e) for e in errors]) > 0.4
     replay = _Replay(dw.reshape(64, -1, rows).sum(1) * 64**0.5)
     ours = EulerMaruyama(64)(system.transport(Follmer(), Drift(), rows), replay).flatten().numpy()

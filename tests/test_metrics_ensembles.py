@@ -36,9 +36,7 @@ quick = settings(deadline=None, max_examples=50)
 SIGMA = 1.7
 # Spread and variance take only the shape of the truth.
 NAN_CASES = [(name, "member") for name in (*ENSEMBLE_METRICS, "rank_histogram")] + [
-    (name, "truth")
-    for name in (*ENSEMBLE_METRICS, "rank_histogram")
-    if name not in ("spread", "ensemble_variance")
+    (name, "truth") for name in (*ENSEMBLE_METRICS, "rank_histogram") if name not in ("spread", "ensemble_variance")
 ]
 
 
@@ -78,13 +76,11 @@ def test_crps_and_energy_score_by_loop(members: int, fair: bool) -> None:
         )
         near = sum(np.sqrt(np.sum(w * (x[i][index] - y[index]) ** 2)) for i in range(members)) / members
         apart = sum(
-            np.sqrt(np.sum(w * (x[i][index] - x[j][index]) ** 2))
-            for i in range(members)
-            for j in range(members)
+            np.sqrt(np.sum(w * (x[i][index] - x[j][index]) ** 2)) for i in range(members) for j in range(members)
         )
-        assert energy_score(ensemble, truth, space=2, weights=weights, fair=fair)[
-            index
-        ].item() == pytest.approx(near - apart / (2 * pairs), rel=1e-10)
+        assert energy_score(ensemble, truth, space=2, weights=weights, fair=fair)[index].item() == pytest.approx(
+            near - apart / (2 * pairs), rel=1e-10
+        )
 
 
 def test_ordinary_energy_score_is_scoringrules() -> None:
@@ -131,9 +127,7 @@ def test_crps_tends_to_the_gaussian_closed_form() -> None:
 def test_one_member_is_a_point_forecast(fair: bool) -> None:
     ensemble, truth, weights = case(1)
     arguments = {"space": 2, "weights": weights}
-    torch.testing.assert_close(
-        crps(ensemble, truth, fair=fair, **arguments), mae(ensemble[0], truth, **arguments)
-    )
+    torch.testing.assert_close(crps(ensemble, truth, fair=fair, **arguments), mae(ensemble[0], truth, **arguments))
     torch.testing.assert_close(
         energy_score(ensemble, truth, fair=fair, **arguments), rmse(ensemble[0], truth, **arguments)
     )
@@ -196,15 +190,11 @@ def test_spread_skill_ratio(members: int, width: float) -> None:
 def test_ratio_averages_before_it_divides() -> None:
     variance, error = torch.tensor([[1.0, 4.0], [3.0, 4.0]]), torch.tensor([[2.0, 1.0], [6.0, 1.0]])
     factor = 4 / 3
-    torch.testing.assert_close(
-        spread_skill_ratio(variance, error, 3), torch.tensor([factor / 2, factor * 4]).sqrt()
-    )
+    torch.testing.assert_close(spread_skill_ratio(variance, error, 3), torch.tensor([factor / 2, factor * 4]).sqrt())
     torch.testing.assert_close(
         spread_skill_ratio(variance, error, 3, average=(0, 1)), torch.tensor(factor * 12 / 10).sqrt()
     )
-    torch.testing.assert_close(
-        spread_skill_ratio(variance, error, 3, average=()), (factor * variance / error).sqrt()
-    )
+    torch.testing.assert_close(spread_skill_ratio(variance, error, 3, average=()), (factor * variance / error).sqrt())
 
 
 def test_rank_histogram_by_loop() -> None:

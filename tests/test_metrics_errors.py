@@ -106,8 +106,7 @@ def test_vrmse_with_epsilon_is_the_wells_up_to_its_divisor() -> None:
     forecast, truth, _ = pair(2, 6)
     points = truth[0, 0, 0].numel()
     theirs = (
-        (forecast - truth).square().mean((-2, -1))
-        / (truth.std((-2, -1)).square() * (points - 1) / points + 0.1)
+        (forecast - truth).square().mean((-2, -1)) / (truth.std((-2, -1)).square() * (points - 1) / points + 0.1)
     ).sqrt()
     torch.testing.assert_close(vrmse(forecast, truth, space=2, epsilon=0.1), theirs, rtol=1e-10, atol=0)
 
@@ -117,9 +116,7 @@ def test_area_weights_integrate_the_sphere() -> None:
     nodes, weights = np.polynomial.legendre.leggauss(8)
     field = torch.from_numpy(nodes)[:, None].expand(1, 8, 16)
     area = torch.from_numpy(weights)[:, None].expand(8, 16)
-    assert rmse(field, torch.zeros_like(field), space=2, weights=area).item() == pytest.approx(
-        3**-0.5, rel=1e-12
-    )
+    assert rmse(field, torch.zeros_like(field), space=2, weights=area).item() == pytest.approx(3**-0.5, rel=1e-12)
     assert rmse(field, torch.zeros_like(field), space=2).item() != pytest.approx(3**-0.5, rel=1e-2)
 
 

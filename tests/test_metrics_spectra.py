@@ -38,9 +38,7 @@ def by_loop(u: np.ndarray, lengths: tuple[float, ...]) -> np.ndarray:
     power: dict[int, float] = {}
     for index in np.ndindex(*u.shape):
         waves = [i if 2 * i <= n else i - n for i, n in zip(index, u.shape, strict=True)]
-        radius = math.sqrt(
-            sum((m * max(lengths) / side) ** 2 for m, side in zip(waves, lengths, strict=True))
-        )
+        radius = math.sqrt(sum((m * max(lengths) / side) ** 2 for m, side in zip(waves, lengths, strict=True)))
         shell = math.floor(radius + 0.5)
         power[shell] = power.get(shell, 0.0) + energy[index]
     return np.array([power.get(k, 0.0) for k in range(max(power) + 1)])
@@ -76,9 +74,7 @@ def test_rolls_and_reflections_change_nothing(seed: int, sizes: tuple[int, ...])
     shift = tuple(int(s) for s in generator("roll", seed).integers(-9, 10, len(sizes)))
     power = isotropic_spectrum(u, space=len(sizes)).power
     for moved in (u.roll(shift, axes), u.flip(axes), -u):
-        torch.testing.assert_close(
-            isotropic_spectrum(moved, space=len(sizes)).power, power, rtol=1e-10, atol=1e-14
-        )
+        torch.testing.assert_close(isotropic_spectrum(moved, space=len(sizes)).power, power, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +94,7 @@ def test_rolls_and_reflections_change_nothing(seed: int, sizes: tuple[int, ...])
 def test_plane_wave(
     sizes: tuple[int, ...], waves: tuple[int, ...], lengths: tuple[float, ...] | None, shell: int
 ) -> None:
-    axes = [
-        2 * math.pi * m * torch.arange(n, dtype=torch.float64) / n for m, n in zip(waves, sizes, strict=True)
-    ]
+    axes = [2 * math.pi * m * torch.arange(n, dtype=torch.float64) / n for m, n in zip(waves, sizes, strict=True)]
     u = 3 * torch.stack(torch.meshgrid(*axes, indexing="ij")).sum(0).add(0.7).cos()[None]
     power = isotropic_spectrum(u, space=len(sizes), lengths=lengths).power[0]
     expected = torch.zeros_like(power)

@@ -148,9 +148,7 @@ def test_a_zero_output_still_learns(name: str) -> None:
     assert losses[-1] < 0.75 * losses[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes", "multiple"), [("unet", (7, 8), 2), ("dit", (8, 9), 2)], ids=["unet", "dit"]
-)
+@pytest.mark.parametrize(("name", "sizes", "multiple"), [("unet", (7, 8), 2), ("dit", (8, 9), 2)], ids=["unet", "dit"])
 def test_sizes_that_do_not_fit_are_named(name: str, sizes: tuple[int, int], multiple: int) -> None:
     with pytest.raises(ConfigError, match=rf"multiples of {multiple}, got \({sizes[0]}, {sizes[1]}\)"):
         build(name, periodic(sizes))(noise(1, 3, *sizes))

@@ -39,7 +39,9 @@ def test_score_is_the_gradient_of_the_log_density(path: Interpolant) -> None:
     transport = system.transport(path, TARGETS["data"], rows=3)
     x = torch.tensor([-1.0, 0.2, 1.5], dtype=torch.float64).reshape(3, 1, 1)
     mean, std = system.marginal(path, 0.4)
-    assert transport.score(x, t).flatten().tolist() == pytest.approx((-(x - mean) / std**2).flatten().tolist(), rel=1e-6)
+    assert transport.score(x, t).flatten().tolist() == pytest.approx(
+        (-(x - mean) / std**2).flatten().tolist(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("given", ["drift", "data", "noise", "karras"])
@@ -115,7 +117,9 @@ def test_streams_do_not_depend_on_the_batch() -> None:
     assert torch.equal(alone.normal(like)[0], first[7]) and torch.equal(alone.normal(like)[0], second[7])
     flat = first.flatten(1)
     assert len({tuple(row) for row in flat.tolist()}) == 10
-    assert not torch.equal(stream(1, "forecast", 5, rows=[7]).normal(like), stream(0, "forecast", 5, rows=[7]).normal(like))
+    assert not torch.equal(
+        stream(1, "forecast", 5, rows=[7]).normal(like), stream(0, "forecast", 5, rows=[7]).normal(like)
+    )
     with pytest.raises(ValueError, match="10 rows, the batch 1"):
         together.normal(like)
 
@@ -123,7 +127,11 @@ def test_streams_do_not_depend_on_the_batch() -> None:
 def test_densities() -> None:
     like, rows = torch.zeros(4000, 1), stream("density", rows=range(4000))
     uniform = UniformTime(0.5)(Follmer(), like, rows)
-    assert 0 <= float(uniform.min()) and float(uniform.max()) < 0.5 and float(uniform.mean()) == pytest.approx(0.25, abs=0.01)
+    assert (
+        0 <= float(uniform.min())
+        and float(uniform.max()) < 0.5
+        and float(uniform.mean()) == pytest.approx(0.25, abs=0.01)
+    )
     grid = GridTime(10, stop=0.4)(Follmer(), like, rows)
     assert sorted({round(t, 9) for t in grid.tolist()}) == [0.0, 0.1, 0.2, 0.3]
     path = VarianceExploding()

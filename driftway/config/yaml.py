@@ -22,9 +22,7 @@ from driftway.errors import ConfigError
 
 LARGEST = 1_000_000  # bytes of a configuration; what is larger is another kind of file
 TAG = "tag:yaml.org,2002:"
-STRINGS = {
-    TAG + name for name in ("str", "timestamp", "value", "merge")
-}  # but for str, types of YAML 1.1 only
+STRINGS = {TAG + name for name in ("str", "timestamp", "value", "merge")}  # but for str, types of YAML 1.1 only
 
 Document = dict[str, Any]
 

@@ -115,7 +115,9 @@ def on_disk(out: Path, members_per_chunk: int, force: bool = False) -> Callable[
 def open_forecast(path: Path) -> xr.Dataset:
     """A forecast on disk, read lazily."""
     if not (path / "zarr.json").is_file():
-        raise DataError(f"{path} is not a forecast: it has no zarr.json; make one with `driftway forecast RUN --out {path}`")
+        raise DataError(
+            f"{path} is not a forecast: it has no zarr.json; make one with `driftway forecast RUN --out {path}`"
+        )
     return xr.open_zarr(path, consolidated=False, chunks=None)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 from driftway.errors import DataError
+from driftway.randomness import generator
 
 BOUNDARIES = ("periodic", "wall", "open")
+SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,213 @@ class Transition(NamedTuple):
     source: Tensor
     target: Tensor
     conditioning: Conditioning = Conditioning()
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """States on disk, opened when they are first read, in whichever process reads them."""
+
+    shape: tuple[int, ...]
+
+    def read(self, row: int, start: int, stop: int) -> np.ndarray:
+        """Frames start … stop − 1 of one trajectory: (t, C, *S), float32."""
+        ...
+
+
+class Lazy:
+    """States (N, T, C, *S) on disk that are indexed like an array and read only when they are looked at."""
+
+    def __init__(self, reader: Reader, rows: np.ndarray | None = None, times: np.ndarray | None = None):
+        self.reader = reader
+        self.rows = np.arange(reader.shape[0]) if rows is None else rows
+        self.times = np.arange(reader.shape[1]) if times is None else times
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), len(self.times), *self.reader.shape[2:])
+
+    def __getitem__(self, key: Any) -> Any:
+        """A view for `[rows]` and `[rows, slice]`; values (B, C, *S) for two lists of indices, as numpy has it."""
+        rows, times = key if isinstance(key, tuple) else (key, slice(None))
+        if isinstance(times, slice):
+            return Lazy(self.reader, self.rows[rows], self.times[times])
+        frames = zip(self.rows[rows].tolist(), self.times[times].tolist(), strict=True)
+        return np.stack([self.reader.read(row, time, time + 1)[0] for row, time in frames])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        states = np.empty(self.shape, np.float32 if dtype is None else dtype)
+        first, last = int(self.times.min()), int(self.times.max())
+        for n, row in enumerate(self.rows.tolist()):
+            states[n] = self.reader.read(row, first, last + 1)[self.times - first]
+        return states
+
+
+def unwritten(*shape: int) -> np.ndarray:
+    """States that take no memory, for the template of a data set that is still to be written."""
+    return np.broadcast_to(np.float32(np.nan), shape)
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """A data set: states (N, T, C, *S) at equal time steps, what their channels and axes mean, and what is known.
+
+    Arguments:
+        states: float32, a numpy array or `Lazy`
+        dt: time between two states, in `time_units`
+        parameters: name → (N,), numbers that a trajectory's physics depend on
+        static: name → (*S), fields that never change, such as orography
+        forcing: name → (T, *S), fields that are known in advance
+        splits: 'train', 'valid' or 'test' for each trajectory; without them `split` draws 80, 10 and 10 %
+        attributes: where the data come from
+        digest: of the files behind the states, if they are on disk
+    """
+
+    states: np.ndarray | Lazy
+    fields: Fields
+    axes: tuple[Axis, ...]
+    dt: float
+    time_units: str = "1"
+    parameters: Mapping[str, np.ndarray] = field(default_factory=dict)
+    static: Mapping[str, np.ndarray] = field(default_factory=dict)
+    forcing: Mapping[str, np.ndarray] = field(default_factory=dict)
+    splits: tuple[str, ...] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        space = tuple(len(axis) for axis in self.axes)
+        if self.shape[2:] != (len(self.fields), *space) or min(self.shape) < 1:
+            raise DataError(
+                f"states have the shape {self.shape}; {len(self.fields)} fields on a grid of {space} "
+                f"need (N, T, {len(self.fields)}, {', '.join(map(str, space))}), nothing empty"
+            )
+        if not self.dt > 0:
+            raise DataError(f"dt must be above 0, got {self.dt}")
+        if self.splits is not None and (len(self.splits) != self.shape[0] or not set(self.splits) <= set(SPLITS)):
+            raise DataError(f"splits must name {', '.join(SPLITS)} for each of the {self.shape[0]} trajectories")
+        wanted = {"parameters": self.shape[:1], "static": space, "forcing": (self.shape[1], *space)}
+        for kind, shape in wanted.items():
+            for name, values in getattr(self, kind).items():
+                if np.shape(values) != shape:
+                    raise DataError(f"{kind} '{name}' has the shape {np.shape(values)}, must have {shape}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, T, C, *S)."""
+        return tuple(self.states.shape)
+
+    @property
+    def boundary(self) -> tuple[str, ...]:
+        """What happens at the ends of each axis."""
+        return tuple(axis.boundary for axis in self.axes)
+
+    @property
+    def known(self) -> int:
+        """How many static and forcing fields there are."""
+        return len(self.static) + len(self.forcing)
+
+    def select(self, rows: Sequence[int]) -> Trajectories:
+        """Some trajectories, by number."""
+        at = np.asarray(list(rows), dtype=int)
+        return replace(
+            self,
+            states=self.states[at],
+            parameters={name: values[at] for name, values in self.parameters.items()},
+            splits=None if self.splits is None else tuple(self.splits[row] for row in at),
+            digest=self._derived("rows", at.tolist()),
+        )
+
+    def split(self, name: str, seed: int = 0) -> Trajectories:
+        """The trajectories of 'train', 'valid' or 'test'; no trajectory is in two of them."""
+        splits = self.splits or _drawn(self.shape[0], seed)
+        rows = [row for row, split in enumerate(splits) if split == name]
+        if not rows:
+            counts = {split: splits.count(split) for split in SPLITS}
+            raise DataError(f"split '{name}' is empty; trajectories by split: {counts}")
+        return self.select(rows)
+
+    def window(self, start: int, length: int) -> Trajectories:
+        """Frames start … start + length − 1."""
+        if start < 0 or length < 1 or start + length > self.shape[1]:
+            raise DataError(f"frames {start} … {start + length - 1} lie outside the {self.shape[1]} that there are")
+        return self._at(slice(start, start + length))
+
+    def stride(self, step: int) -> Trajectories:
+        """Every step-th frame; dt grows with it."""
+        return replace(self._at(slice(None, None, step)), dt=self.dt * step)
+
+    def _at(self, times: slice) -> Trajectories:
+        forcing = {name: values[times] for name, values in self.forcing.items()}
+        return replace(self, states=self.states[:, times], forcing=forcing, digest=self._derived("frames", str(times)))
+
+    def load(self) -> Trajectories:
+        """The same with all states in memory."""
+        return self if isinstance(self.states, np.ndarray) else replace(self, states=np.asarray(self.states))
+
+    def transitions(self, stride: int = 1) -> Transitions:
+        """Every pair of states `stride` frames apart."""
+        return Transitions(self, stride)
+
+    def conditioning(self, rows: np.ndarray, times: np.ndarray) -> Conditioning:
+        """What a step from the frames (rows[i], times[i]) may know: fields (B, F, *S), parameters (B, P) by name."""
+        fixed = [np.broadcast_to(self.static[name], (len(rows), *self.shape[3:])) for name in sorted(self.static)]
+        moving = [self.forcing[name][times] for name in sorted(self.forcing)]
+        numbers = [self.parameters[name][rows] for name in sorted(self.parameters)]
+        return Conditioning(_stacked([*fixed, *moving]), _stacked(numbers))
+
+    def fingerprint(self) -> str:
+        """A SHA-256 that changes with the data: of the files they are read from, or of the states in memory."""
+        if self.digest:
+            return self.digest
+        about = repr((self.fields, self.axes, self.dt, self.time_units, self.splits, self.shape))
+        return hashlib.sha256(about.encode() + np.ascontiguousarray(self.states).tobytes()).hexdigest()
+
+    def _derived(self, kind: str, what: Any) -> str:
+        return hashlib.sha256(repr((self.digest, kind, what)).encode()).hexdigest() if self.digest else ""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """The pairs (u(t), u(t+Δt)) of a data set, Δt = stride frames, numbered trajectory by trajectory."""
+
+    data: Trajectories
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride < self.data.shape[1]:
+            raise DataError(f"a stride of {self.stride} leaves no pair of states in {self.data.shape[1]} frames")
+
+    def __len__(self) -> int:
+        return self.data.shape[0] * self._per_row
+
+    @property
+    def _per_row(self) -> int:
+        return self.data.shape[1] - self.stride
+
+    def batch(self, indices: np.ndarray) -> Transition:
+        """The transitions with these numbers, as float32 tensors on the CPU."""
+        rows, times = np.divmod(np.asarray(indices), self._per_row)
+        source, target = self.data.states[rows, times], self.data.states[rows, times + self.stride]
+        return Transition(_tensor(source), _tensor(target), self.data.conditioning(rows, times))
+
+
+def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Fields (B, F, *S) averaged over the cells of a coarser grid."""
+    pool = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(shape) - 1]
+    return fields if tuple(fields.shape[2:]) == shape else pool(fields, shape)
+
+
+def _drawn(count: int, seed: int) -> tuple[str, ...]:
+    """80, 10 and 10 % of the trajectories, at least one of each where there are three."""
+    tenth = max(1, round(count / 10))
+    order = generator(seed, "split").permutation(count)
+    names = ["test"] * tenth + ["valid"] * tenth + ["train"] * count
+    return tuple(names[int(place)] for place in np.argsort(order))
+
+
+def _stacked(columns: list[np.ndarray]) -> Tensor | None:
+    return _tensor(np.stack(columns, 1)) if columns else None
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -20,14 +20,10 @@ from driftway.metrics.errors import check_fields, quotient, rmse, spatial_mean, 
 class EnsembleMetric(Protocol):
     """A score of ensemble (M, ..., C, *S) against truth (..., C, *S): (..., C)."""
 
-    def __call__(
-        self, ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None
-    ) -> Tensor: ...
+    def __call__(self, ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None) -> Tensor: ...
 
 
-def crps(
-    ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None, fair: bool = True
-) -> Tensor:
+def crps(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None, fair: bool = True) -> Tensor:
     """Continuous ranked probability score, in the units of the field, averaged over space.
 
     CRPS = ⟨1/M Σᵢ |xᵢ − y| − 1/(2 M (M − 1)) Σᵢⱼ |xᵢ − xⱼ|⟩  (fair; ordinary: M² in place of M (M − 1))
@@ -75,9 +71,7 @@ def energy_score(
     return distance - sum(between, torch.zeros_like(distance)) / _pairs(members, fair)
 
 
-def ensemble_variance(
-    ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None
-) -> Tensor:
+def ensemble_variance(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None) -> Tensor:
     """Variance of the members around their mean, averaged over space.
 
     s² = ⟨1/(M − 1) Σᵢ (xᵢ − x̄)²⟩
@@ -92,9 +86,7 @@ def ensemble_variance(
     return spatial_mean(squares, space=space, weights=weights) / (len(ensemble) - 1)
 
 
-def ensemble_squared_error(
-    ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None
-) -> Tensor:
+def ensemble_squared_error(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None) -> Tensor:
     """Squared error of the ensemble mean, averaged over space.
 
     e² = ⟨(x̄ − y)²⟩
@@ -133,9 +125,7 @@ def skill(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None
     return ensemble_squared_error(ensemble, truth, space=space, weights=weights).sqrt()
 
 
-def ensemble_mean_vrmse(
-    ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None
-) -> Tensor:
+def ensemble_mean_vrmse(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None) -> Tensor:
     """VRMSE of the ensemble mean: see `vrmse`.
 
     √(⟨(x̄ − y)²⟩ / ⟨(y − ⟨y⟩)²⟩)
@@ -201,9 +191,7 @@ def rank_histogram(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tens
 
 def _check(ensemble: Tensor, truth: Tensor, space: int) -> None:
     if ensemble.ndim != truth.ndim + 1 or len(ensemble) == 0:
-        raise DataError(
-            f"ensemble {tuple(ensemble.shape)} for truth {tuple(truth.shape)}; give (M, ..., C, *S)"
-        )
+        raise DataError(f"ensemble {tuple(ensemble.shape)} for truth {tuple(truth.shape)}; give (M, ..., C, *S)")
     check_fields(ensemble[0], truth, space)
 
 

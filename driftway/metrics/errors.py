@@ -27,9 +27,7 @@ class Metric(Protocol):
     `space` counts the trailing spatial axes S; `weights` (*S) are quadrature weights of any scale.
     """
 
-    def __call__(
-        self, forecast: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None
-    ) -> Tensor: ...
+    def __call__(self, forecast: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None) -> Tensor: ...
 
 
 def spatial_mean(values: Tensor, *, space: int, weights: Tensor | None = None) -> Tensor:
@@ -117,9 +115,7 @@ def vrmse(
     Perfect 0; the constant field ⟨u⟩ scores 1; an independent draw of the same law √2. A constant truth gives
     ∞ (0 if forecast exactly). Ohana et al. 2024 (The Well), arXiv:2412.00568, which divides by N − 1.
     """
-    return quotient(
-        _mean_square(forecast, truth, space, weights), _variance(truth, space, weights) + epsilon
-    ).sqrt()
+    return quotient(_mean_square(forecast, truth, space, weights), _variance(truth, space, weights) + epsilon).sqrt()
 
 
 def correlation(forecast: Tensor, truth: Tensor, *, space: int, weights: Tensor | None = None) -> Tensor:
@@ -184,9 +180,7 @@ def check_fields(forecast: Tensor, truth: Tensor, space: int) -> None:
             f"forecast {tuple(forecast.shape)} and truth {tuple(truth.shape)} differ in shape; make them one"
         )
     if not 1 <= space < truth.ndim:
-        raise DataError(
-            f"{space} spatial axes asked of shape {tuple(truth.shape)}; give 1 to {truth.ndim - 1}"
-        )
+        raise DataError(f"{space} spatial axes asked of shape {tuple(truth.shape)}; give 1 to {truth.ndim - 1}")
 
 
 def _normalised(weights: Tensor, values: Tensor, space: int) -> Tensor:
@@ -195,9 +189,7 @@ def _normalised(weights: Tensor, values: Tensor, space: int) -> Tensor:
             f"weights {tuple(weights.shape)} do not fit fields {tuple(values.shape)}; give one per grid point"
         )
     if not bool((weights >= 0).all() & (weights.sum() > 0)):
-        raise DataError(
-            "weights hold negative, NaN or only zero values; give non-negative quadrature weights"
-        )
+        raise DataError("weights hold negative, NaN or only zero values; give non-negative quadrature weights")
     return (weights / weights.sum()).to(values)
 
 

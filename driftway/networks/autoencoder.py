@@ -90,8 +90,7 @@ class Stage(nn.Module):
         self.factor = factor
         self.fold, self.unfold = Linear(folded, width, boundary), Linear(width, folded, boundary)
         self.encoder, self.decoder = (
-            nn.ModuleList(ResidualBlock(width, boundary, embedding, GAIN) for _ in range(count))
-            for count in blocks
+            nn.ModuleList(ResidualBlock(width, boundary, embedding, GAIN) for _ in range(count)) for count in blocks
         )
 
     def narrow(self, h: Tensor, vector: Tensor | None) -> Tensor:

@@ -50,9 +50,7 @@ class Preset:
         if self.frames < 2:
             raise ConfigError(f"{self.name}: frames = {self.frames}, must be ≥ 2 (one transition)")
         if min(self.trajectories) < 0 or sum(self.trajectories) == 0:
-            raise ConfigError(
-                f"{self.name}: trajectories = {tuple(self.trajectories)}, must be ≥ 0, some > 0"
-            )
+            raise ConfigError(f"{self.name}: trajectories = {tuple(self.trajectories)}, must be ≥ 0, some > 0")
         if self.burn_in < 0 or abs(self.burn_in - self.spin_up * self.interval) > 1e-6 * self.interval:
             limit = f"≥ 0 and a multiple of the interval {self.interval:g}"
             raise ConfigError(f"{self.name}: burn_in = {self.burn_in:g}, must be {limit}")
@@ -94,9 +92,7 @@ class Preset:
         for name in inner:
             if name not in names:
                 raise ConfigError(f"preset '{self.name}' has no number '{name}'{_nearest(name, names)}")
-        solver = replace(
-            self.solver, **{name: _like(name, value, self.solver) for name, value in inner.items()}
-        )
+        solver = replace(self.solver, **{name: _like(name, value, self.solver) for name, value in inner.items()})
         return replace(self, solver=solver, **{name: _like(name, value, self) for name, value in own.items()})
 
 

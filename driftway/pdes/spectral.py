@@ -100,9 +100,7 @@ class SpectralPDE(ABC):
         """What random forcing adds to v after each internal step: (substeps, B, C, *K), or nothing."""
         return None
 
-    def step(
-        self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None
-    ) -> Tensor:
+    def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
         """The state (B, C, *S) one stored interval later; row r does not depend on the other rows."""
         starts = range(0, len(state), self.chunk)
         parts = [self._advance(*_rows(state, stream, slice(start, start + self.chunk))) for start in starts]

@@ -1,0 +1,86 @@
+"""Statistics of a data set in one pass: what standardisation and people need to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from driftway.data.trajectories import Trajectories
+from driftway.errors import DataError
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Per field (C,), over all trajectories, times and points, in float64."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    increment_std: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+    count: int
+
+
+@dataclass
+class _Moments:
+    """Mean and sum of squared deviations, merged block by block (Chan, Golub & LeVeque 1979)."""
+
+    count: int = 0
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    deviation: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    def add(self, values: np.ndarray) -> None:
+        """A block (n, C)."""
+        count, mean = len(values), values.mean(0)
+        total, shift = self.count + count, mean - self.mean
+        self.deviation = self.deviation + ((values - mean) ** 2).sum(0) + shift**2 * (self.count * count / total)
+        self.mean, self.count = self.mean + shift * (count / total), total
+
+    @property
+    def std(self) -> np.ndarray:
+        return np.sqrt(self.deviation / self.count)
+
+
+def statistics(data: Trajectories) -> Statistics:
+    """Mean, standard deviation, that of one step, and range of each field; give it the training split alone.
+
+    Raises DataError for a value that is not finite, and for a field that never changes.
+    """
+    states, increments = _Moments(), _Moments()
+    low, high = np.full(len(data.fields), np.inf), np.full(len(data.fields), -np.inf)
+    for row in range(data.shape[0]):
+        block = np.asarray(data.states[[row]], dtype=np.float64)[0]
+        _check_finite(data, block, row)
+        values = _rows(block)
+        states.add(values)
+        low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
+        if len(block) > 1:
+            increments.add(_rows(np.diff(block, axis=0)))
+    _check_varying(data, states.std, low, high)
+    step = increments.std if increments.count else np.zeros(len(data.fields))
+    return Statistics(states.mean, states.std, step, low, high, states.count)
+
+
+def _rows(block: np.ndarray) -> np.ndarray:
+    """(t, C, *S) → (n, C)."""
+    return np.moveaxis(block, 1, -1).reshape(-1, block.shape[1])
+
+
+def _check_finite(data: Trajectories, block: np.ndarray, row: int) -> None:
+    bad = np.argwhere(~np.isfinite(block))
+    if len(bad):
+        time, channel = bad[0][:2]
+        raise DataError(
+            f"field '{data.fields.names[channel]}' holds {block[tuple(bad[0])]} at trajectory {row}, frame {time} "
+            f"({len(bad)} such values in this trajectory): fill them, or leave the trajectory out"
+        )
+
+
+def _check_varying(data: Trajectories, std: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    for name, deviation, least, most in zip(data.fields.names, std, low, high, strict=True):
+        if least == most or deviation < 1e-7 * max(abs(least), abs(most)):
+            raise DataError(
+                f"field '{name}' is constant ({least:g}) in the training split and cannot be standardised: drop it, "
+                "or make it a static field"
+            )

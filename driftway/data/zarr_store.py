@@ -1,0 +1,251 @@
+"""Data sets as zarr folders with CF names, one variable per field, that xarray opens as they are.
+
+A chunk holds a few frames of one trajectory and ends in a CRC-32C. `trajectory/SHA256SUMS` lists every file, so that
+`sha256sum -c` and `verify` find what is missing or changed; it lies in an array's folder since zarr takes every entry
+of the root for an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from driftway.data.trajectories import SPLITS, Axis, Fields, Lazy, Trajectories
+from driftway.errors import DataError
+from driftway.storage import atomic_folder, explained, sha256
+
+FORMAT = 1
+CHUNK_BYTES = 4_000_000
+SUMS = Path("trajectory") / "SHA256SUMS"
+SPLIT_FLAGS = {"flag_values": list(range(len(SPLITS))), "flag_meanings": " ".join(SPLITS)}
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
+
+
+def chunk_options() -> dict[str, Any]:
+    """How a field's chunks are stored: fast compression, then a checksum; NaN where nothing was written."""
+    return {
+        "dtype": "float32",
+        "compressors": [BloscCodec(cname="zstd", clevel=1), Crc32cCodec()],
+        "fill_value": float("nan"),
+    }
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+class ZarrWriter:
+    """`writer[rows] = states` puts trajectories (n, T, C, *S) in place, in any order."""
+
+    def __init__(self, path: Path, arrays: Sequence[zarr.Array], shape: tuple[int, ...]):
+        self.path, self.arrays, self.shape = path, arrays, shape
+        self.missing = set(range(shape[0]))
+
+    def __setitem__(self, rows: Sequence[int], states: np.ndarray) -> None:
+        expected = (len(rows), *self.shape[1:])
+        if states.shape != expected:
+            raise DataError(f"trajectories for {self.path} have the shape {states.shape}, must have {expected}")
+        with explained(self.path):
+            for row, trajectory in zip(rows, states, strict=True):
+                for channel, array in enumerate(self.arrays):
+                    array[row] = trajectory[:, channel]
+        self.missing -= set(rows)
+
+
+@contextmanager
+def write_zarr(path: str | Path, template: Trajectories, force: bool = False) -> Iterator[ZarrWriter]:
+    """Stream a data set to `path`, which appears when every trajectory is written, or not at all.
+
+    `template` has everything but the numbers; its states may be `unwritten(N, T, C, *S)`.
+    Raises StorageError if `path` exists and `force` is not given, and where it cannot be written.
+    """
+    path = Path(path)
+    with explained(path), atomic_folder(path, force=force) as partial:
+        _described(template).to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+        group = zarr.open_group(partial, mode="r+")
+        count, frames, _, *space = template.shape
+        length = max(1, min(frames, CHUNK_BYTES // (4 * int(np.prod(space)))))
+        arrays = [
+            group.create_array(
+                name,
+                shape=(count, frames, *space),
+                chunks=(1, length, *space),
+                dimension_names=("trajectory", "time", *(axis.name for axis in template.axes)),
+                attributes={"units": unit},
+                **chunk_options(),
+            )
+            for name, unit in zip(template.fields.names, template.fields.units, strict=True)
+        ]
+        writer = ZarrWriter(path, arrays, template.shape)
+        yield writer
+        if writer.missing:
+            raise DataError(f"{path}: {len(writer.missing)} trajectories were not written, first {min(writer.missing)}")
+        _write_sums(partial)
+
+
+def save_zarr(data: Trajectories, path: str | Path, force: bool = False) -> Path:
+    """Write a data set, trajectory by trajectory."""
+    with write_zarr(path, data, force) as writer:
+        for row in range(data.shape[0]):
+            writer[[row]] = np.asarray(data.states[[row]])
+    return Path(path)
+
+
+def _described(data: Trajectories) -> xr.Dataset:
+    """Everything but the states. Time units go by another name, since xarray makes durations of `units`."""
+    axes = [axis.name for axis in data.axes]
+    coordinates: dict[str, Any] = {
+        "trajectory": ("trajectory", np.arange(data.shape[0])),
+        "time": ("time", data.dt * np.arange(data.shape[1]), {"time_units": data.time_units, "axis": "T"}),
+    }
+    for axis in data.axes:
+        about = {"boundary": axis.boundary, "length": axis.length, "units": axis.units, "symmetry": axis.symmetry}
+        coordinates[axis.name] = (axis.name, np.asarray(axis.coordinates), about)
+    variables: dict[str, Any] = {name: ("trajectory", np.asarray(v)) for name, v in data.parameters.items()}
+    variables |= {name: (axes, np.asarray(v)) for name, v in data.static.items()}
+    variables |= {name: (["time", *axes], np.asarray(v)) for name, v in data.forcing.items()}
+    if data.splits is not None:
+        variables["split"] = ("trajectory", np.array([SPLITS.index(s) for s in data.splits], np.int8), SPLIT_FLAGS)
+    about = {"Conventions": "CF-1.11", "driftway_format": FORMAT, "dt": data.dt, **data.attributes}
+    return xr.Dataset(variables, coordinates, about)
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
+
+
+def _write_sums(folder: Path) -> None:
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in _files(folder)]
+    (folder / SUMS).write_text("".join(lines))
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ZarrReader:
+    """The fields of a zarr folder as states."""
+
+    path: Path
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    def read(self, row: int, start: int, stop: int) -> np.ndarray:
+        return np.stack([self._frames(name, row, start, stop) for name in self.names], 1)
+
+    def _frames(self, name: str, row: int, start: int, stop: int) -> np.ndarray:
+        try:
+            return np.asarray(_array(self.path, name)[row, start:stop], dtype=np.float32)
+        except UNREADABLE as error:
+            raise DataError(
+                f"{self.path}: field '{name}' of trajectory {row} is damaged ({error}); `driftway data verify` "
+                "lists the files, copy or make them again"
+            ) from error
+
+
+@lru_cache(maxsize=64)
+def _array(path: Path, name: str) -> zarr.Array:
+    return zarr.open_array(path / name, mode="r")
+
+
+def open_zarr(path: str | Path) -> Trajectories:
+    """A data set on disk, checked for missing files; its states are read when they are needed.
+
+    Any zarr group will do whose fields have the dims (trajectory, time, *axes): what has the dims (trajectory) is a
+    parameter, (*axes) static, (time, *axes) forcing.
+    """
+    path = Path(path)
+    sums = _read_sums(path)
+    absent = next((name for name in sums if not (path / name).is_file()), None)
+    if absent is not None:
+        raise DataError(f"{path}: {absent} is missing; copy the folder again, or make it with `driftway data make`")
+    try:
+        dataset = xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
+    except UNREADABLE as error:
+        raise DataError(f"{path} is not a readable zarr folder: {error}") from error
+    _array.cache_clear()
+    digest = sha256(path / SUMS) if sums else ""
+    return _trajectories(path, dataset, digest)
+
+
+def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
+    variables = {str(name): v for name, v in dataset.data_vars.items()}
+    names = tuple(name for name, v in variables.items() if v.dims[:2] == ("trajectory", "time") and v.ndim > 2)
+    if not names:
+        raise DataError(
+            f"{path} has no variable with the dims (trajectory, time, axes …); it has {', '.join(variables)}"
+        )
+    space = tuple(str(dim) for dim in variables[names[0]].dims[2:])
+    odd = next((name for name in names if variables[name].dims[2:] != space), None)
+    if odd is not None:
+        raise DataError(f"{path}: '{odd}' has the dims {variables[odd].dims}, '{names[0]}' {variables[names[0]].dims}")
+    sizes = (dataset.sizes["trajectory"], dataset.sizes["time"], len(names), *(dataset.sizes[dim] for dim in space))
+    return Trajectories(
+        states=Lazy(ZarrReader(path, names, sizes)),
+        fields=Fields(names, tuple(str(variables[name].attrs.get("units", "1")) for name in names)),
+        axes=tuple(_axis(dataset, name) for name in space),
+        dt=_time_step(path, dataset),
+        time_units=str(dataset["time"].attrs.get("time_units", "1")) if "time" in dataset.coords else "1",
+        parameters=_with_dims(variables, ("trajectory",)),
+        static=_with_dims(variables, space),
+        forcing=_with_dims(variables, ("time", *space)),
+        splits=tuple(SPLITS[code] for code in dataset["split"].values) if "split" in dataset else None,
+        attributes={k: v for k, v in dataset.attrs.items() if k not in ("Conventions", "driftway_format", "dt")},
+        digest=digest,
+    )
+
+
+def _with_dims(variables: Mapping[str, xr.DataArray], dims: tuple[str, ...]) -> dict[str, np.ndarray]:
+    return {name: v.values for name, v in variables.items() if v.dims == dims and name != "split"}
+
+
+def _axis(dataset: xr.Dataset, name: str) -> Axis:
+    values = dataset[name].values if name in dataset.coords else np.arange(dataset.sizes[name])
+    about = dataset[name].attrs if name in dataset.coords else {}
+    return Axis(
+        name,
+        tuple(float(v) for v in values),
+        str(about.get("boundary", "open")),
+        float(about.get("length", np.ptp(values) or 1)),
+        str(about.get("units", "1")),
+        int(about.get("symmetry", 0)),
+    )
+
+
+def _time_step(path: Path, dataset: xr.Dataset) -> float:
+    if "dt" in dataset.attrs:
+        return float(dataset.attrs["dt"])
+    steps = np.diff(dataset["time"].values.astype(float)) if "time" in dataset.coords else np.ones(1)
+    if len(steps) == 0 or not np.allclose(steps, steps[0], rtol=1e-3):
+        raise DataError(f"{path}: times must be equally spaced, or the attribute dt given")
+    return float(steps[0])
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """File → SHA-256, as written with the data; empty for a folder that driftway did not write."""
+    if not (path / SUMS).is_file():
+        if (path / "zarr.json").is_file() or (path / ".zgroup").is_file():
+            return {}
+        raise DataError(f"{path} is not a zarr folder: it has no zarr.json")
+    lines = (line.split("  ", 1) for line in (path / SUMS).read_text(errors="replace").splitlines())
+    return {parts[-1]: parts[0] for parts in lines}
+
+
+def verify_zarr(path: str | Path) -> list[str]:
+    """What is missing, changed or foreign in a folder, file by file; nothing where all is well."""
+    path = Path(path)
+    sums = _read_sums(path)
+    if not sums:
+        raise DataError(f"{path} has no {SUMS}: it was not written by driftway and cannot be verified")
+    present = set(_files(path))
+    problems = [f"{name} is missing" for name in sums if name not in present]
+    problems += [f"{name} is not in {SUMS}" for name in sorted(present - sums.keys())]
+    return problems + [f"{name} has changed" for name in sums if name in present and sha256(path / name) != sums[name]]

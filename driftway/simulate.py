@@ -1,0 +1,62 @@
+"""Data sets from simulators: a preset's trajectories, streamed to zarr."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from driftway.config import parse_value
+from driftway.config.yaml import nearest
+from driftway.data import Trajectories, inspect, open_zarr, unwritten, write_zarr
+from driftway.errors import ConfigError
+from driftway.pdes import PRESETS, Preset, simulate
+from driftway.progress import progress
+from driftway.version import __version__
+
+
+def make_data(
+    preset: str, out: Path, *, seed: int = 0, overrides: Sequence[str] = (), force: bool = False
+) -> dict[str, Any]:
+    """Simulate `preset`, with `name=value` overrides, into the zarr folder `out`; returns its description.
+
+    Trajectory r is a function of (preset, seed, r) alone. Raises ConfigError for an unknown preset or number,
+    DivergedError where a solver blows up, StorageError where `out` exists or cannot be written.
+    """
+    chosen = preset_named(preset, overrides)
+    rows, workers, began = range(sum(chosen.trajectories)), os.cpu_count() or 1, time.time()
+    template = _template(chosen, seed)
+    with write_zarr(out, template, force) as writer, progress(f"simulating {preset}", len(rows) * chosen.steps) as task:
+        done = 0
+        for states in simulate(chosen, seed, rows, task.advance, workers):
+            writer[range(done, done + len(states))] = states
+            done += len(states)
+    return {"path": str(out), "seconds": round(time.time() - began, 1), **inspect(open_zarr(out))}
+
+
+def preset_named(name: str, overrides: Sequence[str] = ()) -> Preset:
+    """A preset, with `name=value` overrides in place."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset '{name}'{nearest(name, PRESETS) or ';'} valid: {', '.join(PRESETS)}")
+    numbers: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override '{override}' must be name=value, e.g. viscosity=0.01")
+        numbers[key] = parse_value(value, override, key)
+    return PRESETS[name].override(numbers)
+
+
+def _template(preset: Preset, seed: int) -> Trajectories:
+    shape = (sum(preset.trajectories), preset.frames, len(preset.fields), *(len(axis) for axis in preset.axes))
+    origin = {"preset": preset.name, "solver": repr(preset.solver), "burn_in": preset.burn_in, "seed": seed}
+    return Trajectories(
+        states=unwritten(*shape),
+        fields=preset.fields,
+        axes=preset.axes,
+        dt=preset.interval,
+        splits=preset.splits,
+        attributes={**origin, "driftway": __version__},
+    )
