@@ -10,18 +10,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from torch import Tensor, nn
 
 from driftway.checkpoints import read_json, read_tensors, write_tensors
 from driftway.codecs import Chain, Standardize
-from driftway.config import construct
+from driftway.config import check, construct
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Fields
 from driftway.densities import DENSITIES, Density
 from driftway.emulator import Emulator
-from driftway.errors import DataError
+from driftway.errors import DataError, DriftwayError
 from driftway.grids import GRIDS, Grid
 from driftway.interpolants import INTERPOLANTS, Interpolant
 from driftway.networks import NETWORKS
@@ -34,6 +35,7 @@ from driftway.storage import atomic_write, explained
 from driftway.version import __version__
 
 FORMAT = 1
+AGAIN = "copy the folder again or fit again"
 CODECS: dict[str, type[nn.Module]] = {"standardize": Standardize, "autoencoder": Autoencoder}
 STEPPERS: dict[str, type] = {"deterministic": Deterministic, "generative": Generative, "persistence": Persistence}
 COMPONENTS: dict[type, Mapping[str, type]] = {
@@ -45,6 +47,26 @@ COMPONENTS: dict[type, Mapping[str, type]] = {
 }
 
 Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FittedRun:
+    """The entry {type: run, path: …} of an experiment's codec: that of a fitted run."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component inside a stepper's description that is made before it: its table, and what the program supplies."""
+
+    table: Mapping[str, type]
+    given: tuple[str, ...]
+
+
+CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boundary", "parameters")}
+NETWORK, NOISE = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters")), Part(NOISES, ("channels",))
+PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
 
 
 @dataclass(frozen=True)
@@ -78,10 +100,11 @@ def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chai
 
 def build_stepper(spec: Spec | str, signature: Signature, guess: Stepper | None = None) -> Stepper:
     """The stepper of a description; networks learn their numbers of channels here."""
+    check_stepper(spec)
     own: Spec = {"type": spec} if isinstance(spec, str) else dict(spec)
-    if own.get("type") == "persistence":
+    if own["type"] == "persistence":
         return construct(STEPPERS, own)
-    generative = own.get("type") == "generative"
+    generative = own["type"] == "generative"
     states = (2 if guess is None else 3) if generative else 1
     network = construct(
         NETWORKS,
@@ -97,6 +120,23 @@ def build_stepper(spec: Spec | str, signature: Signature, guess: Stepper | None 
         noise = construct(NOISES, own.pop("noise", "fitted"), nested=COMPONENTS, channels=signature.channels)
         context |= {"channels": signature.channels, "noise": noise, "guess": guess}
     return construct(STEPPERS, own, nested=COMPONENTS, **context)
+
+
+def check_codec(specs: Sequence[Spec | str]) -> None:
+    """Raise the ConfigError that making these codecs would, before there is a data set to make them for."""
+    for spec in specs:
+        check({**CODECS, "run": FittedRun}, spec, nested=COMPONENTS, given=CODEC_CONTEXT.get(_type(spec), ()))
+
+
+def check_stepper(spec: Spec | str) -> None:
+    """Raise the ConfigError that making this stepper would, before there is a data set to make it for."""
+    own: Spec = {"type": spec} if isinstance(spec, str) else dict(spec)
+    parts = PARTS.get(_type(spec), {})
+    for name, part in parts.items():
+        if name in own:
+            check(part.table, own.pop(name), nested=COMPONENTS, given=part.given)
+    given = (*parts, "channels", "guess") if _type(spec) == "generative" else parts
+    check(STEPPERS, own, nested=COMPONENTS, given=given, besides=parts)
 
 
 def build_emulator(spec: Spec) -> Emulator:
@@ -145,17 +185,20 @@ def save_emulator(emulator: Emulator, folder: Path, force: bool = False) -> Path
 
 def load_emulator(folder: Path) -> Emulator:
     """The emulator in `folder`, checked against its SHA-256."""
-    spec = read_json(folder / "emulator.json", "the folder of a finished emulator")
+    spec = read_json(folder / "emulator.json", "the folder of a finished run; go on with its fit and --resume")
     if spec.get("format") != FORMAT:
         raise DataError(
             f"{folder}/emulator.json has format {spec.get('format')}, this driftway reads {FORMAT}; update it"
         )
     tensors = read_tensors(folder / "emulator.safetensors", spec.pop("sha256", ""))
-    emulator = build_emulator(spec)
-    problems = emulator.load_state_dict(tensors, strict=False)
-    if problems.missing_keys or problems.unexpected_keys:
-        odd = (*problems.missing_keys, *problems.unexpected_keys)[0]
-        raise DataError(f"{folder}: description and weights do not fit (first: {odd}); copy the folder again")
+    try:
+        emulator = build_emulator(spec)
+        emulator.load_state_dict(tensors)
+    except DriftwayError as error:
+        raise DataError(f"{folder}/emulator.json describes nothing that can be made: {error}; {AGAIN}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = shorten(f"{type(error).__name__}: {error}", 200)
+        raise DataError(f"{folder}: emulator.json and emulator.safetensors do not fit ({reason}); {AGAIN}") from error
     return emulator
 
 

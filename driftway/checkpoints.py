@@ -81,18 +81,33 @@ def load_checkpoint(
     damage: list[str] = []
     for path in reversed(_checkpoints(folder)):
         try:
-            state = read_json(path / "state.json", "a checkpoint")
-            tensors = read_tensors(path / "state.safetensors", state["sha256"])
+            state, tensors = _read(path)
         except DataError as error:
             damage.append(str(error))
             continue
-        model.load_state_dict(_under("model.", tensors))
-        ema.load_state_dict(_under("ema.", tensors))
-        _restore_optimizer(optimizer, _under("optimizer.", tensors))
+        try:
+            model.load_state_dict(_under("model.", tensors))
+            ema.load_state_dict(_under("ema.", tensors))
+            _restore_optimizer(optimizer, _under("optimizer.", tensors))
+        except (RuntimeError, ValueError) as error:
+            raise DataError(
+                f"{path} is of another model than this one ({_line(error)}); --force starts over"
+            ) from error
         return state["step"], state["log_size"]
     if damage:
-        raise DataError(f"no checkpoint in {folder} is whole: {damage[0]}")
+        raise DataError(f"no checkpoint in {folder} is whole: {damage[0]}; --force starts over")
     return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    state = read_json(path / "state.json", "a checkpoint")
+    if missing := {"step", "log_size", "sha256"} - state.keys():
+        raise DataError(f"{path}/state.json lacks {', '.join(sorted(missing))}")
+    return state, read_tensors(path / "state.safetensors", state["sha256"])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -108,4 +123,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdigit())
+    """From oldest to newest."""
+    found = [path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[5:]))

@@ -2,23 +2,35 @@
 
 Exit codes: 0 done; 1 unexpected; 2 configuration or usage; 3 data; 4 diverged; 5 storage; 130 and 143 stopped by
 Ctrl-C or SIGTERM after saving. `--json` prints the result for machines, `--debug` the traceback of an error.
+Commands import what they need when they run, so that help and mistyped words answer at once, without torch.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
 
 from driftway.errors import ConfigError, DriftwayError
 from driftway.version import __version__
 
+if TYPE_CHECKING:
+    from driftway.schema import Experiment
+
 Result = Mapping[str, Any]
+Split = Literal["train", "valid", "test"]
+PresetName = Literal[
+    "kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers", "burgers-stochastic"
+]
 
 app = App(
     name="driftway",
@@ -43,11 +55,22 @@ def doctor() -> Result:
 
 
 @data.command
-def make(preset: str, *overrides: str, out: Path, seed: int = 0, force: bool = False) -> Result:
-    """Simulate the preset's trajectories into a zarr folder.
+def presets(preset: PresetName | None = None, /) -> Result:
+    """List what `data make` can simulate, or every number of one preset.
 
-    :param preset: a name from docs/simulators.md, e.g. kolmogorov
-    :param overrides: key=value, a field of the preset or of its solver
+    :param preset: name of a preset, to see what its overrides may change
+    """
+    from driftway.simulate import describe_presets
+
+    return describe_presets(preset)
+
+
+@data.command(usage="Usage: driftway data make PRESET [KEY=VALUE...] --out PATH [OPTIONS]")
+def make(preset: PresetName, /, *overrides: str, out: Path, seed: NonNegativeInt = 0, force: bool = False) -> Result:
+    """Simulate a preset's trajectories into a zarr folder.
+
+    :param preset: what to simulate; `driftway data presets` describes them
+    :param overrides: key=value, any number that `driftway data presets PRESET` lists
     :param out: folder to write
     :param seed: key of the initial states
     :param force: replace an existing folder
@@ -58,8 +81,11 @@ def make(preset: str, *overrides: str, out: Path, seed: int = 0, force: bool = F
 
 
 @data.command
-def inspect(path: Path) -> Result:
-    """Describe a data set: fields, units, axes, splits, sizes."""
+def inspect(path: Path, /) -> Result:
+    """Describe a data set: fields, units, axes, splits, sizes.
+
+    :param path: zarr folder, HDF5 file in The Well's layout, or a folder of such files
+    """
     from driftway.data import inspect as describe
     from driftway.data import open_data
 
@@ -67,12 +93,18 @@ def inspect(path: Path) -> Result:
 
 
 @data.command
-def stats(path: Path, split: str = "train") -> Result:
-    """Mean, standard deviation and size of a step for each field of a split."""
+def stats(path: Path, /, *, split: Split = "train") -> Result:
+    """Mean, standard deviation and size of a step for each field of a split.
+
+    :param path: zarr folder, HDF5 file in The Well's layout, or a folder of such files
+    :param split: which part of the data set
+    """
     from driftway.data import open_data, statistics
+    from driftway.errors import naming
 
     part = open_data(path).split(split)
-    found = statistics(part)
+    with naming(path):
+        found = statistics(part)
     return {
         name: {
             "mean": float(found.mean[c]),
@@ -86,8 +118,11 @@ def stats(path: Path, split: str = "train") -> Result:
 
 
 @data.command
-def verify(path: Path) -> Result:
-    """Compare every chunk of a data set with the checksum written beside it."""
+def verify(path: Path, /) -> Result:
+    """Compare every chunk of a data set with the checksum written beside it.
+
+    :param path: zarr folder, HDF5 file in The Well's layout, or a folder of such files
+    """
     from driftway.data import verify as check
     from driftway.errors import DataError
 
@@ -97,9 +132,9 @@ def verify(path: Path) -> Result:
     return {"path": str(path), "damaged": 0}
 
 
-@fit.command
+@fit.command(usage="Usage: driftway fit autoencoder CONFIG [KEY.PATH=VALUE...] [OPTIONS]")
 def autoencoder(
-    config: Path, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False
+    config: Path, /, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False
 ) -> Result:
     """Fit the autoencoder of a configuration by reconstruction.
 
@@ -109,14 +144,16 @@ def autoencoder(
     :param resume: go on from the last checkpoint, bit for bit
     :param force: start over in a folder that holds a run
     """
+    experiment, folder = _experiment(config, overrides, out)
     from driftway.workflow import fit_autoencoder
 
-    return _fit(fit_autoencoder, config, overrides, out, resume, force)
+    fit_autoencoder(experiment, folder, resume=resume, force=force)
+    return _fitted(folder)
 
 
-@fit.command
+@fit.command(usage="Usage: driftway fit stepper CONFIG [KEY.PATH=VALUE...] [OPTIONS]")
 def stepper(
-    config: Path, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False
+    config: Path, /, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False
 ) -> Result:
     """Fit the stepper of a configuration on encoded transitions.
 
@@ -126,41 +163,52 @@ def stepper(
     :param resume: go on from the last checkpoint, bit for bit
     :param force: start over in a folder that holds a run
     """
+    experiment, folder = _experiment(config, overrides, out)
     from driftway.workflow import fit_stepper
 
-    return _fit(fit_stepper, config, overrides, out, resume, force)
+    fit_stepper(experiment, folder, resume=resume, force=force)
+    return _fitted(folder)
 
 
-def _fit(run: Any, config: Path, overrides: Sequence[str], out: Path | None, resume: bool, force: bool) -> Result:
+def _experiment(config: Path, overrides: Sequence[str], out: Path | None) -> tuple[Experiment, Path]:
+    """The configuration, read before torch is imported, and the run folder."""
     from driftway.schema import load_experiment
-    from driftway.workflow import use_threads
 
     experiment = load_experiment(config, overrides)
+    from driftway.workflow import use_threads
+
     use_threads(experiment.training.threads)
-    folder = out or Path("runs") / experiment.name
-    run(experiment, folder, resume=resume, force=force)
+    return experiment, out or Path("runs") / experiment.name
+
+
+def _fitted(folder: Path) -> Result:
+    """Where a run is, and the last line of its log."""
     last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
     return {"run": str(folder), **json.loads(last)}
 
 
-@app.command
+@app.command(usage="Usage: driftway forecast RUN --data PATH --out PATH [OPTIONS]")
 def forecast(
     run: Path,
+    /,
     *,
     data: Path,
     out: Path,
-    leads: int = 20,
-    members: int = 16,
-    split: str = "test",
-    trajectories: int | None = None,
-    start: int = 0,
+    leads: PositiveInt | None = None,
+    members: PositiveInt | None = None,
+    split: Split | None = None,
+    trajectories: PositiveInt | None = None,
+    batch: PositiveInt | None = None,
+    start: NonNegativeInt = 0,
     sampler: str | None = None,
     label: str | None = None,
-    seed: int = 0,
-    batch: int = 64,
+    seed: NonNegativeInt = 0,
     force: bool = False,
 ) -> Result:
     """Forecast an ensemble from states of a data set with a fitted run.
+
+    What is not given of leads, members, split, trajectories and batch is as the run's configuration has it
+    under `evaluation`.
 
     :param run: folder of a finished run
     :param data: data set with the initial states
@@ -168,29 +216,31 @@ def forecast(
     :param leads: number of steps
     :param members: size of the ensemble
     :param split: which part of the data set
-    :param trajectories: how many initial states (all)
+    :param trajectories: how many initial states, at most all of the split
+    :param batch: rows that run together
     :param start: frame of each trajectory to start from
     :param sampler: YAML, e.g. "{type: euler_maruyama, steps: 2}"; the run's own by default
     :param label: its name in scores and plots, by default that of the folder
     :param seed: key of the noise
-    :param batch: rows that run together
     :param force: replace an existing forecast
     """
     from driftway.forecasting import forecast_run
+    from driftway.schema import evaluation_of
 
+    given = {"leads": leads, "members": members, "split": split, "trajectories": trajectories, "batch": batch}
+    settings = evaluation_of(run, {name: value for name, value in given.items() if value is not None})
     return forecast_run(
-        run, data, out, leads=leads, members=members, split=split, trajectories=trajectories, start=start,
-        sampler=sampler, label=label, seed=seed, batch=batch, force=force,
-    )  # fmt: skip
+        run, data, out, **settings.model_dump(), start=start, sampler=sampler, label=label, seed=seed, force=force
+    )
 
 
-@app.command
-def evaluate(forecasts: list[Path], *, data: Path, out: Path = Path("scores.json")) -> Result:
+@app.command(usage="Usage: driftway evaluate FORECAST... --data PATH [OPTIONS]")
+def evaluate(forecasts: list[Path], /, *, data: Path, out: Path = Path("scores.json")) -> Result:
     """Score forecasts of the same initial states against a data set.
 
     :param forecasts: zarr folders made by `forecast`
     :param data: data set with the truth
-    :param out: JSON file of all scores
+    :param out: JSON file of all scores; one that exists is replaced
     """
     from driftway.scoring import evaluate_forecasts
 
@@ -198,18 +248,18 @@ def evaluate(forecasts: list[Path], *, data: Path, out: Path = Path("scores.json
 
 
 @app.command
-def report(folder: Path, *, out: Path | None = None) -> Result:
+def report(folder: Path, /, *, out: Path | None = None) -> Result:
     """Write one HTML page from the forecasts and scores in a folder.
 
     :param folder: with scores.json and forecasts/
-    :param out: HTML file, by default FOLDER/report.html
+    :param out: HTML file, by default FOLDER/report.html; one that exists is replaced
     """
     from driftway.scoring import report_folder
 
     return {"report": str(report_folder(folder, out or folder / "report.html"))}
 
 
-@app.command
+@app.command(usage="Usage: driftway demo [KEY.PATH=VALUE...] [OPTIONS]")
 def demo(*overrides: str, out: Path = Path("demo"), quick: bool = False) -> Result:
     """Simulate turbulence, fit, forecast, score and report; parts that are done are reused.
 
@@ -231,13 +281,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show(result, as_json)
         return 0
     except DriftwayError as error:
-        return _fail(error, error.exit_code, debug)
+        return _fail(str(error), error.exit_code, debug)
     except CycloptsError as error:
-        return _fail(ConfigError(" ".join(str(error).split())), 2, debug)
+        return _fail(_usage(error), ConfigError.exit_code, debug)
     except KeyboardInterrupt:
         sys.stderr.write("driftway: stopped\n")
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # Whoever read the output has left (rich then exits); what is still buffered must not raise again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -248,28 +299,53 @@ def _take(words: list[str], flag: str) -> bool:
     return found
 
 
-def _fail(error: Exception, code: int, debug: bool) -> int:
+def _usage(error: CycloptsError) -> str:
+    """What is wrong with the words of a command, and where its help is."""
+    command = " ".join(error.command_chain or ())
+    wrong, argument = str(error), error.argument
+    if isinstance(error, MissingArgumentError) and argument is not None:
+        choices = ", ".join(argument.get_choices() or ())
+        wrong = f"{command} needs {argument.name}{f', one of {choices}' if choices else ''}."
+    return f"{wrong} See `{' '.join(['driftway', *command.split()])} --help`."
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
-        raise error
-    sys.stderr.write(f"driftway: {' '.join(str(error).split())}\n")
+        traceback.print_exc()
+    else:
+        sys.stderr.write(f"driftway: {' '.join(message.split())}\n")
     return code
 
 
 def _show(result: object, as_json: bool) -> None:
-    if not isinstance(result, Mapping):
-        return
-    text = json.dumps(result, indent=1, default=str) if as_json else "\n".join(_lines(result))
-    sys.stdout.write(text + "\n")
+    """Write a result; a terminal that lacks one of its characters shows '?' there."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    if isinstance(result, Mapping):
+        text = json.dumps(_without_nan(result), indent=1, default=str) if as_json else "\n".join(_lines(result))
+        sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
-def _lines(result: Mapping[str, Any], indent: str = "") -> list[str]:
-    lines: list[str] = []
+def _without_nan(value: Any) -> Any:
+    """NaN and infinities, which JSON does not have, as null."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lines(result: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     for key, value in result.items():
         if isinstance(value, Mapping):
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+            yield f"{indent}{key}:"
+            yield from _lines(value, indent + "  ")
+        elif isinstance(value, list | tuple) and any(isinstance(entry, str) for entry in value):
+            yield f"{indent}{key}:"
+            yield from (f"{indent}- {entry}" for entry in value)
         else:
-            lines.append(f"{indent}{key}: {value:.5g}" if isinstance(value, float) else f"{indent}{key}: {value}")
-    return lines
+            yield f"{indent}{key}: {value:.5g}" if isinstance(value, float) else f"{indent}{key}: {value}"
 
 
 if __name__ == "__main__":

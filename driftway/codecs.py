@@ -6,7 +6,7 @@ An autoencoder (`driftway.networks.autoencoder`) is a codec as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,19 +31,26 @@ class Identity(nn.Module):
 
 
 class Standardize(nn.Module):
-    """(u − mean)/std per channel, with the training split's mean and standard deviation."""
+    """(u − mean)/std per channel, with the training split's mean and standard deviation.
+
+    per "all" divides every channel by one number, √⟨std²⟩: right for the latents of an autoencoder that keeps
+    distances, whose errors then cost what they cost when decoded.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, per: Literal["channel", "all"] = "channel"):
         super().__init__()
+        self.per = per
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
     def fit(self, mean: Sequence[float], std: Sequence[float]) -> Standardize:
         """Take mean and standard deviation, one per channel."""
-        self.mean, self.std = torch.tensor(mean).to(self.mean), torch.tensor(std).to(self.std)
+        self.mean, self.std = self.mean.new_tensor(mean), self.std.new_tensor(std)
+        if self.per == "all":
+            self.std = self.std.square().mean().sqrt().expand_as(self.std).clone()
         return self
 
     def encode(self, u: Tensor, params: Tensor | None = None) -> Tensor:

@@ -5,19 +5,26 @@ Parts that are done are reused, so that a demo that was stopped goes on where it
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from driftway.build import check_codec, check_stepper
+from driftway.checkpoints import read_json
 from driftway.data import open_data
 from driftway.emulator import Emulator
+from driftway.errors import ConfigError
+from driftway.findings import findings
 from driftway.forecasting import forecast_run
 from driftway.samplers import EulerMaruyama, Heun, Sampler
 from driftway.schema import Experiment, load_experiment
-from driftway.scoring import evaluate_forecasts, report_folder
+from driftway.scoring import evaluate_forecasts, load_scores, report_folder
 from driftway.simulate import make_data
+from driftway.storage import atomic_write, explained
+from driftway.version import __version__
 from driftway.workflow import finished, fit_autoencoder, fit_stepper, use_threads
 
 EXPERIMENTS = Path(__file__).parent / "experiments" / "demo"
@@ -66,16 +73,21 @@ RUNS: dict[str, Callable[..., Emulator]] = {
 
 
 def run_demo(folder: Path, overrides: Sequence[str] = (), *, quick: bool = False) -> dict[str, Any]:
-    """Everything into `folder`: data.zarr, runs/, forecasts/, scores.json, report.html; returns the headline."""
-    began = time.time()
-    data = folder / "data.zarr"
-    if not data.exists():
-        make_data(PRESET, data, overrides=QUICK["data"] if quick else ())
-    fit_all(folder, (*(QUICK["run"] if quick else ()), *overrides))
-    forecasts = forecast_all(folder, data)
-    found = evaluate_forecasts(forecasts, data, folder / "scores.json")
-    report = report_folder(folder, folder / "report.html", TITLE)
-    return {"findings": found["findings"], "report": str(report), "seconds": round(time.time() - began, 1)}
+    """Everything into `folder`: data.zarr, runs/, forecasts/, scores.json, report.html; returns the headline.
+
+    Raises ConfigError where the folder holds a demo with other settings.
+    """
+    began, data = time.time(), folder / "data.zarr"
+    settings = (*(QUICK["run"] if quick else ()), *overrides)
+    _check(folder, settings)
+    _claim(folder, {"quick": quick, "overrides": list(overrides), "driftway": __version__})
+    made = [*_simulate(data, quick), *_fit(folder, settings), *_forecast(folder, data)]
+    if made or not (folder / "report.html").exists():
+        evaluate_forecasts([folder / "forecasts" / row.file for row in ROWS], data, folder / "scores.json")
+        report_folder(folder, folder / "report.html", TITLE)
+    found = findings(load_scores(folder / "scores.json"))
+    minutes = round((time.time() - began) / 60, 2)
+    return {"findings": found, "made": made or "nothing new", "minutes": minutes, "report": str(folder / "report.html")}
 
 
 def experiment(name: str, folder: Path, overrides: Sequence[str]) -> Experiment:
@@ -90,7 +102,31 @@ def experiment(name: str, folder: Path, overrides: Sequence[str]) -> Experiment:
     return loaded.model_copy(update={"data": source, "codec": codec, "guess": guess})
 
 
-def fit_all(folder: Path, overrides: Sequence[str]) -> None:
+def _check(folder: Path, overrides: Sequence[str]) -> None:
+    """Find mistakes in overrides before anything is made."""
+    for name in RUNS:
+        chosen = experiment(name, folder, overrides)
+        check_codec(chosen.codec)
+        check_stepper(chosen.stepper)
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Keep parts made with different settings out of one folder."""
+    path = folder / "demo.json"
+    if path.exists() and read_json(path, "a demo") != settings:
+        raise ConfigError(f"{folder} holds a demo with other settings, see {path}: remove it or choose another --out")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps(settings, indent=1).encode())
+
+
+def _simulate(data: Path, quick: bool) -> Iterator[str]:
+    if not data.exists():
+        make_data(PRESET, data, overrides=QUICK["data"] if quick else ())
+        yield "data"
+
+
+def _fit(folder: Path, overrides: Sequence[str]) -> Iterator[str]:
     """The autoencoder, then three steppers on its latents; finished runs are kept, stopped ones resumed."""
     for name, fitter in RUNS.items():
         run = folder / "runs" / name
@@ -98,16 +134,15 @@ def fit_all(folder: Path, overrides: Sequence[str]) -> None:
             chosen = experiment(name, folder, overrides)
             use_threads(chosen.training.threads)
             fitter(chosen, run, resume=run.exists())
+            yield f"run {name}"
 
 
-def forecast_all(folder: Path, data: Path) -> list[Path]:
+def _forecast(folder: Path, data: Path) -> Iterator[str]:
     """Every row's forecast of the test split, made where it is not there yet."""
     leads = min(LEADS, open_data(data).shape[1] - 1)
-    paths = []
     for row in ROWS:
         path = folder / "forecasts" / row.file
         if not path.exists():
             settings = {"leads": leads, "members": row.members, "sampler": row.sampler, "label": row.label}
             forecast_run(folder / "runs" / row.run, data, path, **settings)
-        paths.append(path)
-    return paths
+            yield f"forecast {row.label}"

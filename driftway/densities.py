@@ -21,12 +21,17 @@ class Density(ABC):
 
 @dataclass(frozen=True)
 class UniformTime(Density):
-    """t uniform on [0, stop): every number of sampling steps meets times that were trained."""
+    """t uniform on [start, stop): every number of sampling steps meets times that were trained."""
 
+    start: float = 0.0
     stop: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop <= 1:
+            raise ValueError(f"need 0 ≤ start < stop ≤ 1, got {self}")
+
     def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
-        return self.stop * stream.uniform(like)
+        return self.start + (self.stop - self.start) * stream.uniform(like)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class GridTime(Density):
 
     points: int
     stop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or not 0 < self.stop <= 1:
+            raise ValueError(f"need points ≥ 1 and 0 < stop ≤ 1, got {self}")
 
     def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
         return stream.integers(max(1, round(self.points * self.stop)), like).double() / self.points

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,27 +64,37 @@ class Emulator(nn.Module):
             raise ConfigError(f"a sampler needs a generative stepper; this one is {type(self.stepper).__name__}")
         return Emulator(self.codec, self.stepper.with_sampler(sampler), self.layout, self.spec)
 
-    @torch.no_grad()
-    def step(self, u: Tensor, seed: int = 0, conditioning: Conditioning = NOTHING) -> Tensor:
-        """One step in physical units: (B, C, *S) → (B, C, *S)."""
-        rows = stream(seed, "forecast", 0, rows=[(i, 0) for i in range(len(u))])
-        v = self.codec.encode(u, conditioning.params)
-        return self.codec.decode(self.stepper.step(v, conditioning, rows), conditioning.params)
+    def step(
+        self, state: Tensor | np.ndarray | xr.Dataset, *, lead: int = 1, seed: int = 0, conditioning: Known = NOTHING
+    ) -> Tensor:
+        """States (N, C, *S) one step later, in physical units: what `forecast` has of member 0 at `lead`.
+
+        The noise is keyed by (seed, lead, row): count `lead` up from step to step, or every step draws the same.
+        """
+        u = self._as_states(state)
+        return next(self.rollout(u, 1, [(row, 0) for row in range(len(u))], seed, conditioning, first=lead))
 
     @torch.no_grad()
     def rollout(
-        self, u: Tensor, leads: int, keys: Sequence[tuple[Key, ...]], seed: int = 0, conditioning: Known = NOTHING
+        self,
+        u: Tensor,
+        leads: int,
+        keys: Sequence[tuple[Key, ...]],
+        seed: int = 0,
+        conditioning: Known = NOTHING,
+        first: int = 1,
     ) -> Iterator[Tensor]:
-        """States (B, C, *S) at leads 1 … `leads`, one by one; row r's noise is keyed by (seed, lead, keys[r])."""
-        v = self.codec.encode(u, _at(conditioning, 1).params)
-        for lead in range(1, leads + 1):
-            known = _at(conditioning, lead)
+        """States (B, C, *S) at leads `first` and on, one by one; row r's noise is keyed by (seed, lead, keys[r])."""
+        v: Tensor | None = None
+        for lead in range(first, first + leads):
+            known = self._at(conditioning, lead, len(u))
+            v = self.codec.encode(u, known.params) if v is None else v
             v = self.stepper.step(v, known, self.noise_stream(seed, lead, keys))
             yield self.codec.decode(v, known.params)
 
     def noise_stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
-        """The noise of one lead, a function of (seed, lead, key) alone; None where the stepper is not random."""
-        return stream(seed, "forecast", lead, rows=keys) if getattr(self.stepper, "random", False) else None
+        """The noise of one lead, a function of (seed, lead, key) alone; None if the stepper says it is not random."""
+        return stream(seed, "forecast", lead, rows=keys) if getattr(self.stepper, "random", True) else None
 
     def forecast(
         self,
@@ -104,18 +113,22 @@ class Emulator(nn.Module):
     ) -> xr.Dataset:
         """An ensemble forecast in physical units.
 
-        state: (N, C, *S), or a dataset with one variable per field. keys: a name or number per initial state (by
-        default 0 … N−1) that its noise is keyed by: member m of a state is the same in any batch, alone or added
-        later. conditioning: N rows, or a function of the lead that returns them. out: a zarr folder to stream to, in memory constant in `leads`.
-        attributes: what else the dataset shall say of itself.
+        state: (N, C, *S), or a dataset with one variable per field. members: all equal where the stepper draws
+        nothing. keys: a name or number per initial state (by default 0 … N−1) that its noise is keyed by: member m
+        of a state is the same in any batch, alone or added later. conditioning: N rows, or a function of the lead
+        that returns them. batch: rows that are stepped at once. out: a zarr folder to stream to, in memory constant
+        in `leads`. attributes: what else the dataset shall say of itself.
 
         Returns a dataset with dims (realization, trajectory, lead_time, *axes); from `out` it is read lazily.
+        Raises DataError for states or conditioning that do not fit, and for states that are not finite.
         """
         if leads < 1 or members < 1 or batch < 1:
             raise ConfigError(f"leads, members and batch must be at least 1, got {leads}, {members}, {batch}")
         emulator = self.with_sampler(sampler)
         u = self._as_states(state)
         names = list(range(len(u))) if keys is None else list(keys)
+        if len(names) != len(u):
+            raise DataError(f"{len(names)} keys for {len(u)} initial states; give one each")
         about = {"seed": seed, **(attributes or {})}
         writer = in_memory if out is None else on_disk(Path(out), min(members, batch), force)
         with (
@@ -137,10 +150,22 @@ class Emulator(nn.Module):
         keys = [(name, m) for m in members for name in names[block.trajectories]]
 
         def rows(lead: int) -> Conditioning:
-            return _repeat(_at(conditioning, lead), block.trajectories, len(members))
+            return repeated(self._at(conditioning, lead, len(u)), block.trajectories, len(members), u)
 
         for states in self.rollout(part.repeat(len(members), *(1,) * (part.ndim - 1)), leads, keys, seed, rows):
             yield states.unflatten(0, (len(members), len(part)))
+
+    def _at(self, conditioning: Known, lead: int, rows: int) -> Conditioning:
+        """What is known at a lead, checked against what the emulator was made for."""
+        known = conditioning(lead) if callable(conditioning) else conditioning
+        for kind, found in (("fields", known.fields), ("parameters", known.params)):
+            count = 0 if found is None else found.shape[1]
+            wanted = self.spec.get(kind, count)
+            if count != wanted:
+                raise DataError(f"this emulator takes {wanted} known {kind}, the conditioning has {count}")
+            if found is not None and len(found) != rows:
+                raise DataError(f"the conditioning has {len(found)} rows of {kind} for {rows} states; give one each")
+        return known
 
     def _as_states(self, state: Tensor | np.ndarray | xr.Dataset) -> Tensor:
         """A float32 tensor (N, C, *S) on the emulator's device, checked against the layout."""
@@ -160,10 +185,12 @@ class Emulator(nn.Module):
 
 
 def _stack(state: xr.Dataset, layout: Layout) -> np.ndarray:
-    missing = [name for name in layout.fields.names if name not in state]
-    if missing:
-        raise DataError(f"the initial state lacks the fields {', '.join(missing)}; it has {', '.join(map(str, state))}")
     axes = [axis.name for axis in layout.axes]
+    for name in layout.fields.names:
+        if name not in state:
+            raise DataError(f"the initial state lacks the field {name}; it has {', '.join(map(str, state))}")
+        if not set(axes) <= set(state[name].dims):
+            raise DataError(f"field {name} of the initial state has the dims {state[name].dims}, not {tuple(axes)}")
     return np.stack([state[name].transpose(..., *axes).values for name in layout.fields.names], -len(axes) - 1)
 
 
@@ -176,14 +203,10 @@ def _blocks(members: int, trajectories: int, batch: int) -> Iterator[Block]:
             yield Block(slice(member, min(member + some, members)), slice(start, min(start + several, trajectories)))
 
 
-def _at(conditioning: Known, lead: int) -> Conditioning:
-    return conditioning(lead) if callable(conditioning) else conditioning
-
-
-def _repeat(conditioning: Conditioning, rows: slice, times: int) -> Conditioning:
-    """The conditioning of some states, once for every member."""
+def repeated(conditioning: Conditioning, rows: slice, times: int, like: Tensor) -> Conditioning:
+    """The conditioning of some states, once for every member, on the device of `like`."""
 
     def repeat(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x[rows].repeat(times, *(1,) * (x.ndim - 1))
+        return None if x is None else x[rows].repeat(times, *(1,) * (x.ndim - 1)).to(like.device)
 
-    return replace(conditioning, fields=repeat(conditioning.fields), params=repeat(conditioning.params))
+    return Conditioning(repeat(conditioning.fields), repeat(conditioning.params))

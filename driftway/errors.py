@@ -3,6 +3,10 @@
 The command line prints the line alone and ends with the class's exit code; `--debug` adds the traceback.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class DriftwayError(Exception):
     """Base of every error that driftway raises on purpose."""
@@ -32,3 +36,14 @@ class StorageError(DriftwayError):
     """A place that cannot be written: full, read-only, locked or already taken."""
 
     exit_code = 5
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Puts `path` in front of a DataError from code that sees arrays and does not know where they are from."""
+    try:
+        yield
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error

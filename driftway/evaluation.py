@@ -1,14 +1,15 @@
 """Evaluation: forecasts against the truth, one initial state at a time, into one xarray dataset of scores.
 
 Averaging, everywhere: space first, for each initial state, field and lead time; then the mean over initial states.
-Spread and skill average variance and squared error over initial states before the root and the ratio. A forecast with
-a value that is not finite counts in `failures` and makes its scores NaN; it is never dropped.
+Spread and skill average variance and squared error over initial states before the root and the ratio. A forecast that
+is not finite, or so large that its square is not, counts in `failures` and makes its scores NaN from there on; it is
+never dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -17,16 +18,20 @@ from torch import Tensor
 
 from driftway.data.layout import Layout
 from driftway.errors import DataError
+from driftway.glossary import OTHERS, SCORES, THRESHOLD
 from driftway.metrics import (
     correlation,
+    correlation_time,
     crps,
     energy_score,
     ensemble_squared_error,
     ensemble_variance,
+    interval,
     isotropic_spectrum,
     nrmse,
     nyquist,
     rank_histogram,
+    resampled_means,
     rmse,
     spectral_log_error,
     spectral_rmse,
@@ -36,177 +41,235 @@ from driftway.metrics import (
 )
 from driftway.progress import progress
 
-LOWER, ONE, HIGHER = "lower", "one", "higher"
-STATES = "space, then mean over initial states"
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a column of scores is: its name for people, what is better, and its averaging order."""
-
-    long_name: str
-    better: str
-    formula: str
-    averaging: str = STATES
-
-
-SCORES = {
-    "rmse": Score("RMSE of the ensemble mean", LOWER, "√⟨(ū−u)²⟩"),
-    "nrmse": Score("NRMSE of the ensemble mean", LOWER, "‖ū−u‖/‖u‖"),
-    "vrmse": Score("VRMSE of the ensemble mean", LOWER, "√(⟨(ū−u)²⟩/⟨(u−⟨u⟩)²⟩)"),
-    "vrmse_member": Score("VRMSE of single members", LOWER, "√(⟨(uₘ−u)²⟩/⟨(u−⟨u⟩)²⟩)", f"{STATES} and members"),
-    "correlation": Score("correlation of the ensemble mean", HIGHER, "Pearson over space"),
-    "crps": Score("fair CRPS", LOWER, "⟨|uₘ−u|⟩ − ½⟨|uₘ−uₙ|⟩, m ≠ n"),
-    "energy_score": Score("fair energy score", LOWER, "⟨‖uₘ−u‖⟩ − ½⟨‖uₘ−uₙ‖⟩, m ≠ n"),
-    "spread": Score("spread", ONE, "√⟨ensemble variance⟩", "mean over space and initial states, then the root"),
-    "skill": Score(
-        "RMSE in the ratio's order", LOWER, "√⟨(ū−u)²⟩", "mean over space and initial states, then the root"
-    ),
-    "spread_skill": Score(
-        "spread–skill ratio", ONE, "√((M+1)/M)·spread/skill", "mean over space and initial states, then root and ratio"
-    ),
-}
+ROLLOUT = ("vrmse", "crps")
+Variable = tuple[tuple[str, ...], np.ndarray, dict[str, str]]
+LEAD = ("method", "field", "lead_time")
 
 
 @dataclass
-class _Sums:
-    """Running means over initial states, each (L, C, …) in float64."""
+class _Tally:
+    """Scores of one method: (L, C) of every initial state, and sums (L, C, …) over them."""
 
-    count: int = 0
-    failures: int = 0
-    values: dict[str, Tensor] = field(default_factory=dict)
+    members: int
+    states: dict[str, list[Tensor]] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
+    def add(self, scores: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> None:
         """One initial state more."""
-        self.count += 1
-        for name, value in values.items():
-            self.values[name] = self.values.get(name, torch.zeros((), dtype=torch.float64)) + value.double()
+        for name, value in scores.items():
+            self.states.setdefault(name, []).append(value.double())
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, torch.zeros(())) + value.double()
 
-    def means(self) -> dict[str, Tensor]:
-        """The means so far."""
-        return {name: value / self.count for name, value in self.values.items()}
+    def values(self) -> dict[str, Tensor]:
+        """Score → (N, L, C)."""
+        return {name: torch.stack(values) for name, values in self.states.items()}
 
 
-def score(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, layout: Layout, seed: int = 0) -> xr.Dataset:
+def score(
+    forecasts: Mapping[str, xr.Dataset],
+    truth: xr.Dataset,
+    layout: Layout,
+    *,
+    weights: Tensor | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
     """Scores of several forecasts of the same initial states.
 
     forecasts: name → (realization, trajectory, lead_time, *axes) per field; truth: (trajectory, lead_time, *axes).
-    Returns dims (method, field, lead_time), with spectra (…, wavenumber), rank histograms (…, rank) and, per
-    method, the number of failures, of members and of initial states.
+    weights: (*S), quadrature weights of the mean over space; None: grid points count alike. seed: of the intervals.
+
+    Returns dims (method, field, lead_time), each score with 95 % bootstrap bounds over initial states in `…_low` and
+    `…_high`; VRMSE and CRPS of each initial state over the rollout in `…_states` (method, field, trajectory); spectra
+    (…, wavenumber) along the periodic axes and their errors by band; rank histograms (…, rank); correlation times and
+    in `censored` how many lie beyond the last lead; per method `members`, `failures` and the lead time of the first.
     """
     for name, forecast in forecasts.items():
         _check(name, forecast, truth, layout)
-    per_method = {name: _score_one(name, forecast, truth, layout, seed) for name, forecast in forecasts.items()}
-    reference = _mean_spectrum(truth, layout)
-    return _dataset(per_method, reference, truth, layout, {n: f.sizes["realization"] for n, f in forecasts.items()})
-
-
-def _score_one(name: str, forecast: xr.Dataset, truth: xr.Dataset, layout: Layout, seed: int) -> _Sums:
-    sums = _Sums()
-    with progress(f"scoring {name}", truth.sizes["trajectory"]) as task:
-        for row, (ensemble, states) in enumerate(
-            zip(_ensembles(forecast, layout), _states(truth, layout), strict=True)
-        ):
-            sums.failures += int(not bool(torch.isfinite(ensemble).all()))
-            sums.add(_scores(ensemble, states, layout.space, (seed, row)))
-            task.advance()
-    return sums
-
-
-def _scores(ensemble: Tensor, truth: Tensor, space: int, key: tuple[int, int]) -> dict[str, Tensor]:
-    """All scores of one initial state: ensemble (M, L, C, *S), truth (L, C, *S) → each (L, C, …)."""
-    mean, members = ensemble.mean(0), len(ensemble)
-    found = {
-        "rmse": rmse(mean, truth, space=space),
-        "nrmse": nrmse(mean, truth, space=space),
-        "vrmse": vrmse(mean, truth, space=space),
-        "vrmse_member": vrmse(ensemble, truth.expand_as(ensemble), space=space).mean(0),
-        "correlation": correlation(mean, truth, space=space),
-        "crps": crps(ensemble, truth, space=space),
-        "squared_error": ensemble_squared_error(ensemble, truth, space=space),
-        "spectrum": isotropic_spectrum(ensemble, space=space)[1].mean(0),
+    reference = _reference_spectrum(truth, layout)
+    tallies = {name: _tally(name, forecast, truth, layout, weights) for name, forecast in forecasts.items()}
+    leads = torch.tensor(truth["lead_time"].values, dtype=torch.float64)
+    variables = {
+        **_by_lead(tallies, (len(leads), len(layout.fields)), seed),
+        **_correlation_times(tallies, leads, seed),
+        **_spectra(tallies, reference, layout),
+        **_ranks(tallies, len(leads), len(layout.fields)),
+        **_failures(tallies, leads),
+        "members": (("method",), np.array([tally.members for tally in tallies.values()]), {}),
     }
-    if members > 1:
-        found["energy_score"] = energy_score(ensemble, truth, space=space)
-        found["variance"] = ensemble_variance(ensemble, truth, space=space)
-        found["ranks"] = rank_histogram(ensemble, truth, space=space)
-    return found
+    coordinates = {"method": list(tallies), "field": list(layout.fields.names), "lead_time": truth["lead_time"]}
+    units = xr.DataArray(list(layout.fields.units), dims="field")
+    return xr.Dataset(variables, coordinates, {"initial_states": truth.sizes["trajectory"]}).assign(units=units)
 
 
-def _dataset(
-    per_method: Mapping[str, _Sums], reference: Tensor, truth: xr.Dataset, layout: Layout, members: Mapping[str, int]
-) -> xr.Dataset:
-    methods, leads = list(per_method), truth["lead_time"].values
-    means = {name: _finished(sums.means(), members[name]) for name, sums in per_method.items()}
-    variables = {}
+# --- one initial state ---------------------------------------------------------------------------------------------
+
+
+def _tally(name: str, forecast: xr.Dataset, truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> _Tally:
+    tally = _Tally(forecast.sizes["realization"])
+    with progress(f"scoring {name}", truth.sizes["trajectory"]) as task:
+        for ensemble, states in zip(_ensembles(forecast, layout), _states(truth, layout), strict=True):
+            tally.add(*_scores(ensemble, states, layout, weights))
+            task.advance()
+    return tally
+
+
+def _scores(
+    ensemble: Tensor, truth: Tensor, layout: Layout, weights: Tensor | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Scores (L, C) and sums (L, C, …) of one initial state: ensemble (M, L, C, *S), truth (L, C, *S)."""
+    mean, space = ensemble.mean(0), layout.space
+    found = {
+        name: measure(mean, truth, space=space, weights=weights)
+        for name, measure in {"rmse": rmse, "nrmse": nrmse, "vrmse": vrmse, "correlation": correlation}.items()
+    }
+    found |= {
+        "vrmse_member": vrmse(ensemble, truth.expand_as(ensemble), space=space, weights=weights).mean(0),
+        "crps": crps(ensemble, truth, space=space, weights=weights),
+        "squared_error": ensemble_squared_error(ensemble, truth, space=space, weights=weights),
+    }
+    sums = {"spectrum": power.mean(0)} if (power := spectrum(ensemble, layout)) is not None else {}
+    if len(ensemble) > 1:
+        found["energy_score"] = energy_score(ensemble, truth, space=space, weights=weights)
+        found["variance"] = ensemble_variance(ensemble, truth, space=space, weights=weights)
+        sums["ranks"] = rank_histogram(ensemble, truth, space=space, weights=weights)
+    failed = ~(found["crps"].isfinite() & found["squared_error"].isfinite())
+    return (
+        {name: value.masked_fill(failed, torch.nan) for name, value in found.items()},
+        {name: value.masked_fill(failed[..., None], torch.nan) for name, value in sums.items()},
+    )
+
+
+def spectrum(states: Tensor, layout: Layout) -> Tensor | None:
+    """Power (..., C, K) along the periodic axes of states (..., C, *S), averaged over the others; None without any."""
+    periodic = [axis.boundary == "periodic" for axis in layout.axes]
+    if not any(periodic):
+        return None
+    first = states.ndim - layout.space
+    others = [first + i for i, is_periodic in enumerate(periodic) if not is_periodic]
+    ahead = states.movedim(others, list(range(len(others))))
+    lengths = [axis.length for axis in layout.axes if axis.boundary == "periodic"]
+    power = isotropic_spectrum(ahead, space=sum(periodic), lengths=lengths).power
+    return power.mean(tuple(range(len(others)))) if others else power
+
+
+# --- all initial states --------------------------------------------------------------------------------------------
+
+
+def _by_lead(tallies: Mapping[str, _Tally], shape: tuple[int, int], seed: int) -> dict[str, Variable]:
+    """Every score with its interval, and the scores of the rollout for each initial state."""
+    tables = [_means_and_bounds(tally, seed) for tally in tallies.values()]
+    found: dict[str, Variable] = {}
     for name, kind in SCORES.items():
-        rows = [_or_nan(means[m].get(name), (len(leads), len(layout.fields))) for m in methods]
-        attributes = {"long_name": kind.long_name, "better": kind.better, "formula": kind.formula}
-        values = np.stack([r.T for r in rows])
-        variables[name] = (("method", "field", "lead_time"), values, {**attributes, "averaging": kind.averaging})
-    spectra = np.stack([means[m]["spectrum"].numpy().swapaxes(0, 1) for m in methods])
-    variables["spectrum"] = (("method", "field", "lead_time", "wavenumber"), spectra)
-    variables["truth_spectrum"] = (("field", "lead_time", "wavenumber"), reference.numpy().swapaxes(0, 1))
-    variables |= _spectral_errors(means, reference, layout)
-    variables["rank_histogram"] = (("method", "field", "lead_time", "rank"), _ranks(means, members, methods))
-    variables["failures"] = (("method",), [per_method[m].failures for m in methods])
-    variables["members"] = (("method",), [members[m] for m in methods])
-    coordinates = {"method": methods, "field": list(layout.fields.names), "lead_time": truth["lead_time"]}
-    return xr.Dataset(variables, coordinates, {"initial_states": truth.sizes["trajectory"]})
-
-
-def _spectral_errors(
-    means: Mapping[str, dict[str, Tensor]], reference: Tensor, layout: Layout
-) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]:
-    """Errors of the mean spectra by band, at each lead and then averaged over leads."""
-    k_max, found = resolved(reference, layout), {}
-    order = f"spectra averaged over members and initial states; error at each lead, then mean; shells 1 to {k_max:g}"
-    for measure in (spectral_rmse, spectral_rmse_paper, spectral_log_error):
-        bands = [measure(mean["spectrum"], reference, k_max=k_max) for mean in means.values()]
-        values = np.stack([np.stack([b.mean(0).numpy() for b in band.values()], -1) for band in bands])
-        found[measure.__name__] = (("method", "field", "band"), values, {"averaging": order, "better": LOWER})
-        found["band"] = (("band",), list(bands[0]), {})
+        for part in ("", "_low", "_high"):
+            rows = [table.get(name + part, torch.full(shape, torch.nan)) for table in tables]
+            found[name + part] = (LEAD, torch.stack(rows).mT.numpy(), asdict(kind) if not part else {})
+    for name in ROLLOUT:
+        values = [torch.stack(tally.states[name]).mean(1).T for tally in tallies.values()]
+        found[f"{name}_states"] = (("method", "field", "trajectory"), torch.stack(values).numpy(), {})
     return found
 
 
-def resolved(spectrum: Tensor, layout: Layout, floor: float = 1e-8) -> float:
-    """The last wavenumber in which the truth (…, K) has more than `floor` of its power, at most Nyquist's.
+def _means_and_bounds(tally: _Tally, seed: int) -> dict[str, Tensor]:
+    values = tally.values()
+    count = len(values["crps"])
+    found = _finished({name: value.mean(0) for name, value in values.items()}, tally.members)
+    resampled = _finished({name: resampled_means(v, seed=seed) for name, v in values.items()}, tally.members)
+    for name in SCORES.keys() & resampled.keys():
+        found[f"{name}_low"], found[f"{name}_high"] = interval(resampled[name], count)
+    return found
 
-    A dealiased solver leaves nothing above it, and a ratio to nothing says nothing.
-    """
-    share = spectrum.flatten(0, -2).mean(0) / spectrum.flatten(0, -2).mean(0).sum()
-    last = int((share > floor).nonzero().max())
-    return min(float(last), nyquist(layout.shape[1:]))
 
-
-def _finished(means: dict[str, Tensor], members: int) -> dict[str, Tensor]:
+def _finished(means: Mapping[str, Tensor], members: int) -> dict[str, Tensor]:
     """Roots and ratios, once everything is averaged."""
-    means["skill"] = means["squared_error"].sqrt()
+    found = {**means, "skill": means["squared_error"].sqrt()}
     if members > 1:
-        means["spread"] = means["variance"].sqrt()
-        means["spread_skill"] = spread_skill_ratio(means["variance"], means["squared_error"], members, average=())
-    return means
+        found["spread"] = means["variance"].sqrt()
+        found["spread_skill"] = spread_skill_ratio(means["variance"], means["squared_error"], members, average=())
+    return found
 
 
-def _or_nan(value: Tensor | None, shape: tuple[int, ...]) -> np.ndarray:
-    return np.full(shape, np.nan) if value is None else value.numpy()
+def _correlation_times(tallies: Mapping[str, _Tally], leads: Tensor, seed: int) -> dict[str, Variable]:
+    rows = {"correlation_time": [], "correlation_time_low": [], "correlation_time_high": [], "censored": []}
+    for tally in tallies.values():
+        curves = torch.stack(tally.states["correlation"]).transpose(1, 2)
+        time, censored = correlation_time(curves, leads, THRESHOLD)
+        bounds = interval(resampled_means(time, seed=seed), len(time))
+        for name, value in zip(rows, (time.mean(0), *bounds, censored.sum(0)), strict=True):
+            rows[name].append(value)
+    found = {name: (("method", "field"), torch.stack(values).numpy(), {}) for name, values in rows.items()}
+    about = asdict(OTHERS["correlation_time"])
+    return {**found, "correlation_time": (*found["correlation_time"][:2], about)}
 
 
-def _ranks(means: Mapping[str, dict[str, Tensor]], members: Mapping[str, int], methods: list[str]) -> np.ndarray:
+def _spectra(tallies: Mapping[str, _Tally], reference: Tensor | None, layout: Layout) -> dict[str, Variable]:
+    """Mean spectra, and their errors by band at each lead, averaged over leads."""
+    if reference is None:
+        return {}
+    last = resolved(reference, layout)
+    power = torch.stack([tally.sums["spectrum"] / len(tally.states["crps"]) for tally in tallies.values()])
+    found: dict[str, Variable] = {
+        "spectrum": ((*LEAD, "wavenumber"), power.transpose(1, 2).numpy(), {}),
+        "truth_spectrum": (("field", "lead_time", "wavenumber"), reference.transpose(0, 1).numpy(), {}),
+        "wavenumber": (("wavenumber",), np.arange(power.shape[-1]), {}),
+        "resolved": (("field",), np.array(last), {"long_name": "last wavenumber that the truth resolves"}),
+    }
+    if min(last) < 3:
+        return found
+    for measure in (spectral_rmse, spectral_rmse_paper, spectral_log_error):
+        errors = [
+            measure(power[:, :, c], reference[:, c].expand_as(power[:, :, c]), k_max=k) for c, k in enumerate(last)
+        ]
+        bands = torch.stack([torch.stack([band.mean(1) for band in e.values()], -1) for e in errors], 1)
+        found[measure.__name__] = (("method", "field", "band"), bands.numpy(), asdict(OTHERS[measure.__name__]))
+        found["band"] = (("band",), np.array(list(errors[0])), {})
+    return found
+
+
+def resolved(spectra: Tensor, layout: Layout, floor: float = 1e-8) -> list[float]:
+    """For each field the last wavenumber in which the truth (L, C, K) has more than `floor` of its variance.
+
+    A dealiased solver leaves nothing above it, and a ratio to nothing says nothing; at most Nyquist's.
+    """
+    periodic = [axis for axis in layout.axes if axis.boundary == "periodic"]
+    most = nyquist([len(axis) for axis in periodic], [axis.length for axis in periodic])
+    variance = spectra.mean(0)[:, 1:]
+    heard = variance > floor * variance.sum(-1, keepdim=True)
+    return [min(float(row.nonzero().max() + 1), most) if row.any() else 0.0 for row in heard]
+
+
+def _ranks(tallies: Mapping[str, _Tally], leads: int, fields: int) -> dict[str, Variable]:
     """Relative frequency of each rank of the truth, padded with NaN to the largest ensemble."""
-    width = max(members.values()) + 1
-    first = means[methods[0]]["rmse"]
-    table = np.full((len(methods), first.shape[1], first.shape[0], width), np.nan)
-    for i, method in enumerate(methods):
-        if members[method] > 1:
-            counts = means[method]["ranks"].numpy().swapaxes(0, 1)
-            table[i, :, :, : members[method] + 1] = counts / counts.sum(-1, keepdims=True)
-    return table
+    width = max(tally.members for tally in tallies.values()) + 1
+    table = torch.full((len(tallies), leads, fields, width), torch.nan, dtype=torch.float64)
+    for row, tally in zip(table, tallies.values(), strict=True):
+        if tally.members > 1:
+            counts = tally.sums["ranks"]
+            row[..., : tally.members + 1] = counts / counts.sum(-1, keepdim=True)
+    return {"rank_histogram": ((*LEAD, "rank"), table.transpose(1, 2).numpy(), {})}
 
 
-def _mean_spectrum(truth: xr.Dataset, layout: Layout) -> Tensor:
-    spectra = [isotropic_spectrum(states, space=layout.space)[1].double() for states in _states(truth, layout)]
-    return torch.stack(spectra).mean(0)
+def _failures(tallies: Mapping[str, _Tally], leads: Tensor) -> dict[str, Variable]:
+    """How many initial states a method failed from, and the earliest lead time of it."""
+    failed = [torch.stack(tally.states["crps"]).isnan().any(-1) for tally in tallies.values()]
+    first = [leads[bad.any(0)].min() if bad.any() else leads.new_tensor(torch.nan) for bad in failed]
+    return {
+        "failures": (("method",), np.array([int(bad.any(1).sum()) for bad in failed]), {}),
+        "first_failure": (("method",), torch.stack(first).numpy(), {}),
+    }
+
+
+def _reference_spectrum(truth: xr.Dataset, layout: Layout) -> Tensor | None:
+    """The truth's mean spectrum (L, C, K)."""
+    spectra = []
+    for row, states in enumerate(_states(truth, layout)):
+        if not states.isfinite().all():
+            raise DataError(f"the truth of initial state {row} is not finite; choose trajectories without gaps")
+        spectra.append(spectrum(states, layout))
+    return None if spectra[0] is None else torch.stack(spectra).double().mean(0)
+
+
+# --- from datasets to tensors --------------------------------------------------------------------------------------
 
 
 def _ensembles(forecast: xr.Dataset, layout: Layout) -> Iterator[Tensor]:
@@ -231,6 +294,8 @@ def _check(name: str, forecast: xr.Dataset, truth: xr.Dataset, layout: Layout) -
     missing = [f for f in layout.fields.names if f not in forecast or f not in truth]
     if missing:
         raise DataError(f"forecast '{name}' and truth must both have the fields {', '.join(missing)}")
+    if forecast.sizes.get("realization", 0) == 0:
+        raise DataError(f"forecast '{name}' has no members along 'realization'; make it with one or more")
     for dim in ("trajectory", "lead_time", *(axis.name for axis in layout.axes)):
         if forecast.sizes.get(dim) != truth.sizes.get(dim):
             raise DataError(

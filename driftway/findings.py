@@ -1,82 +1,195 @@
-"""What the scores say, in sentences made from the numbers."""
+"""What the scores say, in sentences made from the numbers. References and forecasts that diverged are never ranked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+import torch
 import xarray as xr
 
-REFERENCES = ("persistence", "climatology", "autoencoder floor")
+from driftway.glossary import REFERENCES, is_reference, number
+from driftway.metrics import interval, resampled_means
+from driftway.plotting import CALIBRATED, fields_of, of
+
+FLOOR = REFERENCES[-1]
+BANDS = ("low", "mid")
 
 
 def findings(scores: xr.Dataset) -> list[str]:
-    """The winners by error, by CRPS and by calibration, against persistence and the deterministic stepper."""
-    methods = [str(m) for m in scores["method"].values if str(m) not in REFERENCES]
-    means = scores.mean(("lead_time", "field"), skipna=False)
+    """The best by VRMSE and by CRPS, calibration, gain over the deterministic stepper, spectra and divergence."""
+    methods = [str(m) for m in scores["method"].values if not is_reference(str(m))]
+    fields = fields_of(scores)
+    crps = [_best(scores, "crps", methods, [f], _of_field("Lowest fair CRPS", f, fields)) for f in fields]
     return [
-        _lowest(means["vrmse"], methods, "VRMSE of the (ensemble) mean over the rollout"),
-        _lowest(means["crps"], methods, "fair CRPS over the rollout (for one member: its absolute error)"),
-        *_calibration(scores, methods),
-        *_against(scores, methods, "deterministic"),
+        _best(scores, "vrmse", methods, fields, "Lowest VRMSE of the (ensemble) mean"),
+        *crps,
+        *_calibration(scores, ensembles(scores)),
+        *_against_deterministic(scores, methods),
         *_spectra(scores, methods),
-        *_failures(scores),
+        *_failures(scores, methods),
     ]
 
 
-def of(values: xr.DataArray, method: str) -> xr.DataArray:
-    """The values of one method; xarray's `sel` has an argument of the same name."""
-    return values.sel({"method": method})
+def ensembles(scores: xr.Dataset) -> list[str]:
+    """Methods that have several members, and members that differ: a forecast without noise has no spread."""
+    return [str(m) for m in scores["method"].values if not is_reference(str(m)) and _has_spread(scores, str(m))]
 
 
-def _value(values: xr.DataArray, method: str) -> float:
-    return float(of(values, method)) if method in values["method"] else float("nan")
+def _has_spread(scores: xr.Dataset, method: str) -> bool:
+    spread = of(scores["spread"], method).values
+    return int(of(scores["members"], method)) > 1 and bool((spread > 0).any())
 
 
-def _lowest(values: xr.DataArray, methods: list[str], what: str) -> str:
-    ranked = sorted((_value(values, m), m) for m in methods)
-    (first, winner), (second, runner) = ranked[0], ranked[min(1, len(ranked) - 1)]
-    rest = f"next {runner}, {second:.3f}; persistence {_value(values, 'persistence'):.3f}"
-    return f"Lowest {what}: {winner}, {first:.3f}; {rest}."
+def rollout(scores: xr.Dataset, name: str, method: str, fields: Sequence[str] | None = None) -> np.ndarray:
+    """A score of each initial state, as its mean over lead times and fields: (N,)."""
+    chosen = of(scores[f"{name}_states"], method).sel(field=list(fields or fields_of(scores)))
+    return chosen.mean("field", skipna=False).values
 
 
-def _calibration(scores: xr.Dataset, methods: list[str]) -> list[str]:
-    """The range of spread–skill over lead times, best calibrated first."""
-    ratios = scores["spread_skill"].mean("field")
-    rows = []
-    for method in methods:
-        ratio = of(ratios, method).values
-        if np.isfinite(ratio).all():
-            worst = float(np.abs(np.log(np.maximum(ratio, 1e-9))).max())
-            rows.append((worst, f"{method} {ratio.min():.2f}–{ratio.max():.2f}"))
-    ranges = "; ".join(text for _, text in sorted(rows))
-    return [f"Spread–skill ratio over all leads (1 is calibrated): {ranges}."] if rows else []
+class Estimate(NamedTuple):
+    """A mean over initial states and its 95 % bootstrap interval, NaN if there are too few states for one."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> str:
+        """The interval in words; empty if there is none."""
+        return f"{number(self.low)} to {number(self.high)}" if np.isfinite(self.low) else ""
 
 
-def _against(scores: xr.Dataset, methods: list[str], reference: str) -> list[str]:
-    """Which ensembles have a lower CRPS than the deterministic stepper at every lead time."""
-    if reference not in methods:
+def estimate(states: np.ndarray) -> Estimate:
+    """The mean of the scores of N initial states, with its interval."""
+    values = torch.from_numpy(np.ascontiguousarray(states))
+    low, high = interval(resampled_means(values), len(values))
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def ranking(scores: xr.Dataset, name: str, methods: Sequence[str], fields: Sequence[str]) -> list[str]:
+    """Methods from the lowest mean over the rollout on; without those whose score is not finite."""
+    means = {method: float(rollout(scores, name, method, fields).mean()) for method in methods}
+    return sorted((m for m in methods if np.isfinite(means[m])), key=lambda m: means[m])
+
+
+def _best(scores: xr.Dataset, name: str, methods: Sequence[str], fields: Sequence[str], what: str) -> str:
+    ranked = ranking(scores, name, methods, fields)
+    if not ranked:
+        return f"{what}: none, since no forecast stayed finite."
+    first = rollout(scores, name, ranked[0], fields)
+    best = estimate(first)
+    interval = f" (95 % interval {best.ends})" if best.ends else ""
+    sentence = f"{what} over the rollout: {_named(ranked[0])}, {number(best.mean)}{interval}"
+    if len(ranked) > 1:
+        second = rollout(scores, name, ranked[1], fields)
+        sentence += f"; next {_named(ranked[1])}, {number(float(second.mean()))}{_lead(estimate(second - first))}"
+    return f"{sentence}. {_references(scores, name, fields, best.mean)}".strip()
+
+
+def _lead(difference: Estimate) -> str:
+    """Whether a difference between forecasts of the same states, which is positive, may be chance."""
+    if not difference.ends:
+        return ""
+    verdict = "is beyond chance" if difference.low > 0 else "may be chance"
+    return f" (the difference, {difference.ends}, {verdict})"
+
+
+def _references(scores: xr.Dataset, name: str, fields: Sequence[str], best: float) -> str:
+    found = {m: float(rollout(scores, name, m, fields).mean()) for m in REFERENCES[:2] if m in scores["method"]}
+    if not found:
+        return ""
+    text = ", ".join(f"{method} {number(value)}" for method, value in found.items())
+    better = [method for method, value in found.items() if value <= best]
+    warning = f" No forecast is better than {' or '.join(better)}." if better else ""
+    return f"For comparison: {text}.{warning}"
+
+
+def _calibration(scores: xr.Dataset, methods: Sequence[str]) -> list[str]:
+    """Which ensembles have a spread–skill ratio within the band at every lead and field, and the ranges of all."""
+    ranges = {method: _range(of(scores["spread_skill"], method).values) for method in methods}
+    ranges = {method: ends for method, ends in ranges.items() if np.isfinite(ends).all()}
+    if not ranges:
         return []
-    crps = scores["crps"].mean("field")
-    ours = [m for m in methods if _value(scores["members"], m) > 1]
-    better = [m for m in ours if bool((of(crps, m) < of(crps, reference)).all())]
-    return [f"Lower CRPS than the {reference} stepper's absolute error at every lead: {', '.join(better) or 'none'}."]
+    groups: dict[str, list[str]] = {"calibrated": [], "too wide": [], "too narrow": [], "too narrow and too wide": []}
+    for method in sorted(ranges, key=lambda m: max(abs(np.log(max(end, 1e-9))) for end in ranges[m])):
+        low, high = ranges[method]
+        groups[_verdict(low, high)].append(f"{_named(method)} {low:.2f}–{high:.2f}")
+    inside = "; ".join(groups.pop("calibrated")) or "none"
+    outside = [f"{word.capitalize()}: {'; '.join(texts)}." for word, texts in groups.items() if texts]
+    band = f"{CALIBRATED[0]}–{CALIBRATED[1]}"
+    return [" ".join([f"Calibrated, with spread / skill within {band} at every lead: {inside}.", *outside])]
 
 
-def _spectra(scores: xr.Dataset, methods: list[str]) -> list[str]:
-    errors = scores["spectral_rmse"].mean("field")
-    sentences = []
-    for band in [b for b in errors["band"].values if str(b) in ("low", "mid")]:
-        part = errors.sel(band=band)
-        value, best = min((_value(part, m), m) for m in methods)
-        floor = _value(part, "autoencoder floor")
-        sentences.append(f"Spectral error, {band} band: {best} {value:.3f}; the autoencoder's own floor {floor:.3f}.")
-    return sentences
+def _range(ratio: np.ndarray) -> tuple[float, float]:
+    return float(ratio.min()), float(ratio.max())
 
 
-def _failures(scores: xr.Dataset) -> list[str]:
-    failed = {str(m): int(of(scores["failures"], str(m))) for m in scores["method"].values}
-    bad = {m: n for m, n in failed.items() if n}
+def _verdict(lowest: float, highest: float) -> str:
+    narrow, wide = lowest < CALIBRATED[0], highest > CALIBRATED[1]
+    return {(False, False): "calibrated", (True, False): "too narrow", (False, True): "too wide"}.get(
+        (narrow, wide), "too narrow and too wide"
+    )
+
+
+def deterministic(scores: xr.Dataset, methods: Sequence[str]) -> str | None:
+    """The best of the forecasts of a stepper that draws no noise, by CRPS."""
+    plain = [m for m in methods if "sampler" in scores and str(of(scores["sampler"], m).values) == "None"]
+    found = ranking(scores, "crps", plain, fields_of(scores))
+    return found[0] if found else None
+
+
+def _against_deterministic(scores: xr.Dataset, methods: Sequence[str]) -> list[str]:
+    """Which ensembles have a lower CRPS than the deterministic stepper at every lead time and field."""
+    reference, ours = deterministic(scores, methods), ensembles(scores)
+    if reference is None or not ours:
+        return []
+    bound = of(scores["crps"], reference)
+    better = [m for m in ours if bool((of(scores["crps"], m) < bound).all())]
+    which = f"all {len(ours)} ensembles" if better == ours and len(ours) > 1 else _listed(better)
+    return [
+        f"Lower CRPS than the absolute error of {_named(reference)}, the deterministic stepper, at every lead: {which}."
+    ]
+
+
+def _spectra(scores: xr.Dataset, methods: Sequence[str]) -> list[str]:
+    """The lowest error of the spectrum by band, beside the error that the autoencoder makes by itself."""
+    if "spectral_rmse" not in scores:
+        return []
+    errors, parts = scores["spectral_rmse"].mean("field", skipna=False), []
+    for band in BANDS:
+        values = {m: float(of(errors, m).sel(band=band)) for m in map(str, scores["method"].values)}
+        ranked = sorted((m for m in methods if np.isfinite(values[m])), key=lambda m: values[m])
+        if ranked:
+            floor = min((v for m, v in values.items() if m.startswith(FLOOR)), default=np.nan)
+            beside = f" (the autoencoder alone {number(floor)})" if np.isfinite(floor) else ""
+            parts.append(f"{band} wavenumbers {_named(ranked[0])}, {number(values[ranked[0]])}{beside}")
+    return [f"Lowest error of the spectrum: {'; '.join(parts)}."] if parts else []
+
+
+def _failures(scores: xr.Dataset, methods: Sequence[str]) -> list[str]:
     total = scores.attrs["initial_states"]
+    bad = {m: int(of(scores["failures"], m)) for m in methods if int(of(scores["failures"], m))}
     if not bad:
-        return [f"No forecast diverged, of {total} initial states for each method."]
-    counts = ", ".join(f"{m} {n} of {total}" for m, n in bad.items())
-    return [f"Diverged forecasts, which count as failures: {counts}."]
+        return [f"No forecast diverged, from {total} initial states each."]
+    parts = [f"{_named(m)} from {n} of {total} initial states, first at {_time(scores, m)}" for m, n in bad.items()]
+    return [f"Diverged, so without scores from then on and not ranked: {'; '.join(parts)}."]
+
+
+def _time(scores: xr.Dataset, method: str) -> str:
+    unit = str(scores["lead_time"].attrs.get("time_units", "1"))
+    return f"lead {float(of(scores['first_failure'], method)):.4g}" + ("" if unit == "1" else f" {unit}")
+
+
+def _of_field(text: str, field: str, fields: Sequence[str]) -> str:
+    return text if len(fields) == 1 else f"{text} of {field}"
+
+
+def _listed(methods: Sequence[str]) -> str:
+    return "; ".join(map(_named, methods)) or "none"
+
+
+def _named(method: str) -> str:
+    """In quotes, since labels hold commas."""
+    return f"“{method}”"

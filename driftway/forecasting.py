@@ -15,7 +15,7 @@ from driftway.config import parse_value
 from driftway.data import Conditioning, Trajectories, open_data
 from driftway.data.layout import Layout
 from driftway.emulator import Emulator
-from driftway.errors import ConfigError, DataError
+from driftway.errors import ConfigError, DataError, naming
 from driftway.samplers import Sampler
 
 
@@ -39,12 +39,13 @@ def forecast_run(
 
     The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step.
     """
-    part = open_data(data).split(split)
-    part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
-    chosen = build_sampler(parse_value(sampler, "--sampler")) if isinstance(sampler, str) else sampler
+    chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
     emulator = Emulator.load(run).with_sampler(chosen)
-    states = _initial(emulator.layout, part, start)
-    stride = stride_of(emulator.layout, part)
+    with naming(data):
+        part = open_data(data).split(split)
+        part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
+        states = _initial(emulator.layout, part, start)
+        stride = stride_of(emulator.layout, part)
     origin = {"label": label or out.stem, "run": str(run), "data": str(data), "split": split, "start": start}
     about = {**origin, "stride": stride, "sampler": repr(getattr(emulator.stepper, "sampler", None)), **cost(emulator)}
     began = time.perf_counter()
@@ -60,6 +61,14 @@ def forecast_run(
         attributes=about,
     )
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about)}
+
+
+def _sampler(text: str) -> Sampler:
+    """The sampler that a command-line option describes."""
+    spec = parse_value(text, "--sampler")
+    if not isinstance(spec, str | dict):
+        raise ConfigError(f"--sampler: should be a name or a mapping with 'type', got {text!r}")
+    return build_sampler(spec)
 
 
 def stride_of(layout: Layout, data: Trajectories) -> int:
@@ -79,7 +88,15 @@ def _initial(layout: Layout, part: Trajectories, start: int) -> np.ndarray:
         )
     if not 0 <= start < part.shape[1]:
         raise ConfigError(f"start {start} lies outside the {part.shape[1]} frames of the data")
-    return np.asarray(part.window(start, 1).states)[:, 0]
+    states = np.asarray(part.window(start, 1).states)[:, 0]
+    bad = np.argwhere(~np.isfinite(states))
+    if len(bad):
+        row, channel = bad[0][:2]
+        raise DataError(
+            f"field '{layout.fields.names[channel]}' holds {states[tuple(bad[0])]} in initial state {row}, frame "
+            f"{start}: fill it, or choose another start or split"
+        )
+    return states
 
 
 def _known(part: Trajectories, time: int) -> Conditioning:

@@ -59,8 +59,9 @@ class KarrasSpacing(Grid):
 
 @dataclass(frozen=True)
 class Truncated(Grid):
-    """Equal steps up to `stop`, then one jump to the data: truncated sampling (TSM).
+    """Equal steps of stop/N, the last of which goes on to the data: truncated sampling (TSM).
 
+    A network that is asked at these times needs training below `stop` alone.
     Reference: Shehata, Holzschuh & Thuerey 2025, Improved sampling of diffusion models in fluid dynamics with
     Tweedie's formula.
     """
@@ -68,8 +69,8 @@ class Truncated(Grid):
     stop: float = 0.1
 
     def __call__(self, steps: int) -> Tensor:
-        one = torch.ones(1, dtype=torch.float64)
-        return torch.cat([torch.linspace(0, self.stop, steps, dtype=torch.float64), one])
+        times = torch.linspace(0, self.stop, steps + 1, dtype=torch.float64)
+        return torch.cat([times[:-1], torch.ones(1, dtype=torch.float64)])
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def as_time(t: float | Tensor) -> Tensor:
 class Interpolant(ABC):
     """A path x_t = α(t)·x0 + β(t)·x1 + γ(t)·z, given by three functions of a float64 tensor.
 
-    `rates` come from forward-mode differentiation unless overridden. `domain` is where conversions between
-    predictions are finite; `transport` clamps to it in one place.
+    `rates` come from forward-mode differentiation unless overridden. `domain` is where rates and conversions between
+    predictions are finite; what is singular at an end is evaluated at the end of the domain.
     """
 
     domain: tuple[float, float] = (1e-6, 1 - 1e-6)
@@ -92,16 +92,16 @@ class Interpolant(ABC):
 
     def drift(self, t: float | Tensor, g: Tensor | None = None) -> Coefficients:
         """(α̇, β̇, γ̇ − g²/2γ): the drift that goes with diffusion g, by default the natural σ."""
-        t = as_time(t)
+        t = self.inside(t)
         g = self.sigma(t) if g is None else as_time(g)
         alpha, beta, gamma = self.rates(t)
         correction = torch.where(g > 0, g**2 / (2 * self.gamma(t)), torch.zeros_like(g * gamma))
         return Coefficients(alpha, beta, gamma - correction)
 
     def follmer(self, t: float | Tensor) -> Tensor:
-        """The Föllmer diffusion g_F = √(2γ(γ·β̇/β − γ̇)), of smallest path-KL to the prior (Chen et al. 2024, 2403.13724).
+        """The Föllmer diffusion g_F = √(2γ(γ·β̇/β − γ̇)), of smallest path-KL to the prior.
 
-        On the paths of diffusion models it is the coefficient of the ordinary reverse SDE.
+        On the paths of diffusion models it is the coefficient of the ordinary reverse SDE. Reference: Chen et al. 2024.
         """
         t = as_time(t)
         _, beta_rate, gamma_rate = self.rates(t)
@@ -111,11 +111,6 @@ class Interpolant(ABC):
     def inside(self, t: float | Tensor) -> Tensor:
         """t clamped to the domain."""
         return as_time(t).clamp(*self.domain)
-
-    @property
-    def departure(self) -> float:
-        """The time at which a network first tells what x1 will be, when the path starts at a point."""
-        return self.domain[0]
 
     @cached_property
     def starts_at_point(self) -> bool:
@@ -145,10 +140,6 @@ class Follmer(Interpolant):
     def __post_init__(self) -> None:
         if self.power not in (1, 2):
             raise ValueError(f"power must be 1 or 2, got {self.power}")
-
-    @property
-    def departure(self) -> float:
-        return self.domain[0] if self.power == 1 else 1e-2
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t
@@ -323,6 +314,10 @@ class Residual(Interpolant):
     """
 
     path: Interpolant
+
+    def __post_init__(self) -> None:
+        if self.path.starts_at_point:
+            raise ValueError(f"needs a path that starts from noise, and {self.path} starts at the state already")
 
     @property
     def domain(self) -> tuple[float, float]:  # type: ignore[override]

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from driftway.errors import DataError
-from driftway.plotting import INK, evenly, house_style, lead_label, plain, time_unit
+from driftway.styling import INK, evenly, house_style, lead_label, plain, time_unit
 
 MISSING = "#bdbdbd"
 # the share of values beyond each end of a colour scale
@@ -50,8 +50,8 @@ class Case:
         for name, truth in self.truth.data_vars.items():
             if "lead_time" not in truth.dims or not 2 <= truth.ndim <= 3:
                 raise DataError(
-                    f"case '{self.label}': truth '{name}' has dims {truth.dims}, not (lead_time, *axes) with one or two "
-                    "axes; choose one trajectory with .isel(trajectory=0)"
+                    f"case '{self.label}': truth '{name}' has dims {truth.dims}, not (lead_time, *axes) with one or "
+                    "two axes; choose one trajectory with .isel(trajectory=0)"
                 )
             for method, forecast in self.forecasts.items():
                 _check_forecast(f"case '{self.label}', method '{method}'", forecast, str(name), truth)
@@ -157,6 +157,7 @@ def fields_panel(case: Case, method: str, leads: Sequence[int] | None = None, fi
     with house_style():
         figure = Figure(figsize=(width * len(chosen) + 1.4, height * len(rows) + 0.5), layout="compressed")
         grid = list(figure.subplots(len(rows), 1))
+        centres: list[float] = []
         for (name, values), ax in zip(rows.items(), grid, strict=True):
             centres = _strip(ax, values[chosen], scales[name])
             ax.set_ylabel(plain(name))
@@ -203,9 +204,9 @@ def _cell(truth: xr.DataArray, size: float) -> tuple[float, float]:
 
 
 def _picture(ax: Axes, values: np.ndarray, scale: Scale, **options: Any) -> Any:
-    bar = scale.mappable()
     _bare(ax)
-    return ax.imshow(_shown(values), cmap=bar.cmap, norm=bar.norm, origin="lower", **options)
+    colors = scale.mappable().get_cmap()
+    return ax.imshow(_shown(values), cmap=colors, vmin=scale.low, vmax=scale.high, origin="lower", **options)
 
 
 def _bars(figure: Figure, rows: Mapping[str, Any], scales: Mapping[str, Scale], axes: list[Any], truth: Any) -> None:

@@ -10,71 +10,87 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
+
+WIDE = 80  # columns of a terminal that has room for the bar itself
 
 
 @dataclass
 class Task:
-    """One piece of work of known length; `advance` moves it and shows `info`."""
+    """One piece of work of known length; `advance` moves it and shows `info`, which stays until there is another."""
 
     label: str
     total: int
     done: int = 0
+    info: str = ""
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.before = self.done
 
     def advance(self, count: int = 1, info: str = "") -> None:
         """Count `count` more as done."""
         self.done += count
+        self.info = info or self.info
 
     @property
     def rate(self) -> float:
-        """Units per second since the start."""
-        return self.done / max(time.monotonic() - self.started, 1e-9)
+        """Units per second since the start; what was done before does not count."""
+        return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
 
 
 @dataclass
 class _Bar(Task):
-    bar: RichProgress | None = None
+    bar: RichProgress = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        assert self.bar is not None
-        self.identity = self.bar.add_task(self.label, total=self.total, info="")
+        super().__post_init__()
+        self.identity = self.bar.add_task(self.label, total=self.total, completed=self.done, info="")
 
     def advance(self, count: int = 1, info: str = "") -> None:
-        super().advance(count)
-        assert self.bar is not None
-        self.bar.update(self.identity, advance=count, info=f"{info}  {self.rate:.3g}/s")
+        super().advance(count, info)
+        self.bar.update(self.identity, advance=count, info=f"{self.info}  {self.rate:.3g}/s")
 
 
 @dataclass
 class _Lines(Task):
-    out: TextIO = sys.stderr
+    out: TextIO = field(kw_only=True)
     every: float = 10.0
     shown: float = field(default_factory=time.monotonic)
 
     def advance(self, count: int = 1, info: str = "") -> None:
-        super().advance(count)
+        super().advance(count, info)
         now = time.monotonic()
         if now - self.shown >= self.every or self.done >= self.total:
             self.shown, left = now, (self.total - self.done) / max(self.rate, 1e-9)
-            self.out.write(f"{self.label}: {self.done}/{self.total}  {info}  {self.rate:.3g}/s  {left:.0f} s left\n")
+            about = f"{self.info}  " if self.info else ""
+            self.out.write(f"{self.label}: {self.done}/{self.total}  {about}{self.rate:.3g}/s  {left:.0f} s left\n")
             self.out.flush()
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Task]:
-    """A task shown as a bar on a terminal and as a line every ten seconds elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Lines(label, total, out=sys.stderr)
+def progress(label: str, total: int, done: int = 0) -> Iterator[Task]:
+    """A task of which `done` was done before: a bar on a terminal, a line every ten seconds elsewhere."""
+    console = Console(stderr=True)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield _Lines(label, total, done, out=sys.stderr)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[info]}"),
-    )
-    with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        yield _Bar(label, total, bar=bar)
+    with RichProgress(*_columns(console.width), console=console) as bar:
+        yield _Bar(label, total, done, bar=bar)
+
+
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """What a terminal of this width has room for, numbers before pictures."""
+    count, left = MofNCompleteColumn(), TimeRemainingColumn()
+    if width < WIDE:
+        return TextColumn(f"{{task.description:.{max(width - 24, 1)}}}"), count, left
+    label, info = TextColumn("{task.description}"), TextColumn("{task.fields[info]}")
+    return label, BarColumn(bar_width=24), count, TimeElapsedColumn(), left, info

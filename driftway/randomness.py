@@ -8,7 +8,9 @@ later: resuming needs no generator state and two processes see what one would.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +19,30 @@ from torch import Tensor
 Key = int | str
 
 
+class _Words(np.random.bit_generator.ISeedSequence):
+    """A generator's key as it is; numpy would gather entropy from the system first, at four times the cost."""
+
+    def __init__(self, words: np.ndarray):
+        self.words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self.words
+
+
 def generator(*key: Key) -> np.random.Generator:
     """The generator that belongs to `key`, e.g. `generator(seed, "shuffle", epoch)`."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    plain = tuple(part.item() if isinstance(part, np.generic) else part for part in key)
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=16).digest()
+    words: Any = _Words(np.frombuffer(digest, dtype="<u8"))
+    return np.random.Generator(np.random.Philox(words))
+
+
+@contextmanager
+def seeded(*key: Key) -> Iterator[None]:
+    """Within the block torch's own generator, from which initial weights are drawn, is a function of `key`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(*key).integers(2**63)))
+        yield
 
 
 class Stream:
@@ -34,17 +56,19 @@ class Stream:
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape (B, ...), dtype and device of `like`; B is the number of rows."""
-        dtype = np.float64 if like.dtype == torch.float64 else np.float32
-        draws = [g.standard_normal(like.shape[1:], dtype=dtype) for g in self._rows(like)]
-        return torch.from_numpy(np.stack(draws)).to(like)
+        dtype: Any = np.float64 if like.dtype == torch.float64 else np.float32
+        draws = np.empty(tuple(like.shape), dtype)
+        for row, g in enumerate(self._rows(like)):
+            g.standard_normal(out=draws[row, ...], dtype=dtype)
+        return torch.from_numpy(draws).to(like)
 
     def uniform(self, like: Tensor) -> Tensor:
-        """One number in [0, 1) per row, float64, on the device of `like`: shape (B,)."""
-        return torch.tensor([g.random() for g in self._rows(like)], dtype=torch.float64, device=like.device)
+        """One number in [0, 1) per row, shape (B,); float64 on the CPU, where times are kept."""
+        return torch.tensor([g.random() for g in self._rows(like)], dtype=torch.float64)
 
     def integers(self, high: int, like: Tensor) -> Tensor:
-        """One integer in [0, high) per row, on the device of `like`: shape (B,)."""
-        return torch.tensor([int(g.integers(high)) for g in self._rows(like)], device=like.device)
+        """One integer in [0, high) per row, shape (B,), on the CPU."""
+        return torch.tensor([int(g.integers(high)) for g in self._rows(like)])
 
     def _rows(self, like: Tensor) -> tuple[np.random.Generator, ...]:
         if len(like) != len(self.generators):

@@ -21,18 +21,21 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from driftway import plotting
+from driftway.findings import ensembles, ranking
+from driftway.glossary import is_reference, number
 from driftway.pictures import Case, animation, fields_panel
-from driftway.plotting import METHOD, Look, encode, fields_of, finite_methods
+from driftway.plotting import encode, fields_of, finite_methods, score_name
 from driftway.storage import atomic_write
-from driftway.tables import Table, band_table, glossary_table, lead_tables, number, score_name, summary_table
+from driftway.styling import Look, Style, styles_of, time_unit
+from driftway.tables import Table, band_table, glossary_table, lead_tables, scores_table, summary_table
 from driftway.version import __version__
 
 # bytes before base64, which adds a third: 2.4 + 2.4 + 2.2 MB of pictures make 9.4 MB of text
 ANIMATIONS, PANELS, FIGURES = 2_400_000, 2_400_000, 2_200_000
 FIELDS_SHOWN = 4
-ERRORS = ("vrmse", "nrmse", "rmse", "mae", "correlation")
+ERRORS = ("vrmse", "correlation", "rmse", "nrmse")
 ENSEMBLE = ("crps", "energy_score")
-NO_ENSEMBLE = "Not defined here: no method gave an ensemble."
+NO_ENSEMBLE = "Not defined here: no method gave an ensemble whose members differ and stay finite."
 MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
 
 
@@ -51,24 +54,26 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pane:
-    """What is seen at a time where a section offers a choice."""
+    """What is seen at a time where a section offers a choice; `more` is folded away under its title."""
 
     label: str = ""
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
-    color: str = ""
+    style: Style | None = None
+    more: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """One heading of the page; two panes and more are chosen between."""
+    """One heading of the page; two panes and more are chosen between, and the one numbered `first` is seen first."""
 
     identity: str
     title: str
     text: str
     panes: tuple[Pane, ...]
     choice: str = ""
+    first: int = 0
 
 
 def build(
@@ -77,7 +82,6 @@ def build(
     title: str,
     cases: Sequence[Case],
     scores: xr.Dataset,
-    summary: Sequence[Mapping[str, Any]],
     run: Mapping[str, Any],
     findings: Sequence[str],
     curves: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
@@ -85,20 +89,18 @@ def build(
     """Write the report to `path`, complete or not at all, and return it.
 
     cases: forecasts from one initial state each, for the pictures; may be empty
-    scores: dims (method, field, lead_time), a variable per score with the attributes `long_name`, `formula`,
-        `averaging`, `better` (lower, one or higher), and optionally `perfect`, `trivial`, `units`; NaN where a score is
-        not defined; also `spectrum`, `truth_spectrum`, `spectral_rmse` and `rank_histogram` as in `driftway.plotting`
-    summary: rows of the table of scores; `method` names the row, keys named like a score are marked
-    run: nested: versions, seeds, hash of the data, times, command lines
+    scores: as `driftway.evaluation.score` gives them; optionally, per method, `run` and `sampler`, which choose colour
+        and line, and `calls` and `ms_per_step`
+    run: versions, seeds, hash of the data, times, command lines; mappings in it are folded away
     findings: sentences
-    curves: method → records of its `metrics.jsonl`
+    curves: run → records of its `metrics.jsonl`
     """
-    look = plotting.styles(_methods(cases, scores, summary, curves or {}))
+    look = styles_of(scores, [*(method for case in cases for method in case.forecasts), *(curves or {})])
     sections = [
-        Section("scores", "Scores", "", (Pane(tables=(summary_table(summary, scores, look),)),)),
-        *(_forecasts(k, case, look, len(cases)) for k, case in enumerate(cases)),
+        _scores_section(scores, look),
+        *(_forecasts(k, case, scores, look, len(cases)) for k, case in enumerate(cases)),
         *_score_sections(scores, look),
-        *_cost_sections(summary, scores, curves or {}, look),
+        *_cost_sections(scores, curves or {}, look),
     ]
     page = _template().render(
         title=title,
@@ -111,14 +113,6 @@ def build(
     )
     atomic_write(path, page.encode())
     return path
-
-
-def _methods(
-    cases: Sequence[Case], scores: xr.Dataset, summary: Sequence[Mapping[str, Any]], curves: Mapping[str, Any]
-) -> list[str]:
-    names = [str(method) for method in scores["method"].values] + [str(row[METHOD]) for row in summary]
-    names += [method for case in cases for method in case.forecasts] + list(curves)
-    return list(dict.fromkeys(names))
 
 
 def _template():  # type: ignore[no-untyped-def]
@@ -139,28 +133,51 @@ def _fingerprint(script: str) -> str:
 
 
 def _lede(scores: xr.Dataset) -> str:
-    unit = plotting.time_unit(scores)
-    last = f"{scores['lead_time'].values[-1]:.4g} {unit}".rstrip()
-    fields = ", ".join(fields_of(scores))
-    return f"{scores.sizes['method']} methods; {fields}; {scores.sizes['lead_time']} lead times up to {last}"
+    """What was compared, in one sentence."""
+    methods = [str(method) for method in scores["method"].values]
+    references = [method for method in methods if is_reference(method)]
+    last = f"{scores['lead_time'].values[-1]:.4g} {time_unit(scores)}".rstrip()
+    parts = [
+        f"{_counted(len(methods) - len(references), 'forecast')} of {', '.join(fields_of(scores))}",
+        f"{len(ensembles(scores))} of them ensembles of up to {int(scores['members'].max())} members",
+        f"from {_counted(scores.attrs['initial_states'], 'initial state')}",
+        f"{_counted(scores.sizes['lead_time'], 'lead time')} up to {last}",
+    ]
+    beside = f"; beside {', '.join(references)}" if references else ""
+    return ", ".join(parts) + beside + "."
 
 
-def _forecasts(index: int, case: Case, look: Look, cases: int) -> Section:
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _scores_section(scores: xr.Dataset, look: Look) -> Section:
+    panes = [
+        Pane(field, tables=(summary_table(scores, field, look),), more=(scores_table(scores, field, look),))
+        for field in fields_of(scores)
+    ]
+    return Section("scores", "Scores", "", tuple(panes), "Field")
+
+
+def _forecasts(index: int, case: Case, scores: xr.Dataset, look: Look, cases: int) -> Section:
     shown = case.fields[:FIELDS_SHOWN]
-    share = len(case.forecasts) * len(shown) * cases
+    share = max(len(case.forecasts) * len(shown) * cases, 1)
     notes = () if len(shown) == len(case.fields) else (f"The first {FIELDS_SHOWN} of {len(case.fields)} fields.",)
 
     def pane(method: str) -> Pane:
-        color = look[method].color
         if any(len(case.members(method, field)) == 0 for field in shown):
-            return Pane(method, notes=("This forecast has no members, so there is nothing to draw.",), color=color)
+            return Pane(
+                method, notes=("This forecast has no members, so there is nothing to draw.",), style=look[method]
+            )
         moving = tuple(_animation(case, method, field, ANIMATIONS // share) for field in shown)
         panels = tuple(_panel(case, method, field, PANELS // share) for field in shown)
-        return Pane(method, moving + panels, notes=notes, color=color)
+        return Pane(method, moving + panels, notes=notes, style=look[method])
 
     title = f"Forecast: {case.label}" if cases > 1 else "Forecast"
     text = "" if cases > 1 else f"From one initial state: {case.label}."
-    return Section(f"forecast-{index + 1}", title, text, tuple(map(pane, case.forecasts)), "Method")
+    best = ranking(scores, "crps", [m for m in case.forecasts if m in scores["method"]], fields_of(scores))
+    first = list(case.forecasts).index(best[0]) if best else 0
+    return Section(f"forecast-{index + 1}", title, text, tuple(map(pane, case.forecasts)), "Method", first)
 
 
 def _animation(case: Case, method: str, field: str, limit: int) -> Picture:
@@ -221,16 +238,20 @@ def _file_name(*parts: str) -> str:
 
 def _score_sections(scores: xr.Dataset, look: Look) -> list[Section]:
     fields = fields_of(scores)
-    limit = FIGURES // (len(ERRORS) + len(ENSEMBLE) + 3 + 2 * len(fields))
-    spread = _spread_pane(scores, look, limit)
+    limit = FIGURES // (len(ERRORS) + len(ENSEMBLE) + 4 + 3 * len(fields))
+    about_errors = "Shaded: 95 % bootstrap interval over initial states." if _has_intervals(scores) else ""
+    about_crps = "For a forecast of one member the CRPS is its mean absolute error. " + about_errors
     return [
-        Section("errors", "Error growth", "", _curve_panes(scores, ERRORS, look, limit), "Score"),
-        Section("crps", "Ensemble scores", "", _curve_panes(scores, ENSEMBLE, look, limit), "Score"),
-        Section("spread", "Spread and skill", "", spread),
+        Section("errors", "Error growth", about_errors, _curve_panes(scores, ERRORS, look, limit), "Score"),
+        Section("crps", "Ensemble scores", about_crps.strip(), _curve_panes(scores, ENSEMBLE, look, limit), "Score"),
+        Section("spread", "Spread and skill", "", _spread_panes(scores, look, limit), "View"),
         Section("spectra", "Spectra", "", _field_panes(scores, "spectrum", _spectra, look, limit), "Field"),
-        Section("bands", "Error of the spectrum by band", "", _band_panes(scores, look)),
         Section("ranks", "Rank histograms", "", _field_panes(scores, "rank_histogram", _ranks, look, limit), "Field"),
     ]
+
+
+def _has_intervals(scores: xr.Dataset) -> bool:
+    return "vrmse_low" in scores and bool(np.isfinite(scores["vrmse_low"]).any())
 
 
 def _curve_panes(scores: xr.Dataset, names: Sequence[str], look: Look, limit: int) -> tuple[Pane, ...]:
@@ -241,10 +262,10 @@ def _curve_pane(scores: xr.Dataset, name: str, look: Look, limit: int) -> Pane:
     label = score_name(scores, name)
     if not finite_methods(scores, name):
         return Pane(label, notes=(f"{label} is not defined for any method.",))
-    caption = f"{label} against lead time. {scores[name].attrs.get('averaging', '')}".strip()
+    caption = f"{label} against lead time. Averaged over {scores[name].attrs.get('averaging', '')}."
     figure = plotting.score_curves(scores, name, look)
     picture = _picture(figure, _file_name(name), _last_values(scores, name), caption, limit)
-    return Pane(label, (picture,), lead_tables(scores, name, look))
+    return Pane(label, (picture,), more=lead_tables(scores, name, look))
 
 
 def _last_values(scores: xr.Dataset, name: str) -> str:
@@ -257,22 +278,29 @@ def _last_values(scores: xr.Dataset, name: str) -> str:
     return f"{score_name(scores, name)} against lead time, a line per method. At the last lead time, {parts}."
 
 
-def _spread_pane(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...]:
-    if "spread_skill" not in scores:
-        return ()
+def _spread_panes(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...]:
     if not finite_methods(scores, "spread_skill"):
         return (Pane(notes=(NO_ENSEMBLE,)),)
     low, high = plotting.CALIBRATED
-    caption = (
-        f"Left: 1 is calibrated, below is overconfident; the band is {low} to {high}. Right: equal if calibrated. "
-    )
-    caption += str(scores["spread_skill"].attrs.get("averaging", ""))
+    order = scores["spread_skill"].attrs.get("averaging", "")
+    caption = f"1 is calibrated, below is too narrow, above too wide; the band is {low} to {high}. Averaged: {order}."
     figure, alt = plotting.spread_skill_figure(scores, look), _last_values(scores, "spread_skill")
-    tables = lead_tables(scores, "spread_skill", look)
-    return (Pane("", (_picture(figure, "spread-skill", alt, caption.strip(), limit),), tables),)
+    ratio = _picture(figure, "spread-skill", alt, caption, limit)
+    pairs = [
+        Pane(f"spread and skill of {field}", (_spread_and_skill(scores, field, look, limit),))
+        for field in fields_of(scores)
+    ]
+    return (Pane("ratio", (ratio,), more=lead_tables(scores, "spread_skill", look)), *pairs)
 
 
-Draw = Callable[[xr.Dataset, str, Look, int], Picture]
+def _spread_and_skill(scores: xr.Dataset, field: str, look: Look, limit: int) -> Picture:
+    figure = plotting.spread_and_skill_figure(scores, field, look)
+    alt = f"Spread and skill of {field} against lead time, for {', '.join(finite_methods(scores, 'spread_skill'))}"
+    caption = f"{field}: in a calibrated ensemble of M members, spread = √(M/(M+1))·skill at every lead time."
+    return _picture(figure, _file_name("spread", field), alt, caption, limit)
+
+
+Draw = Callable[[xr.Dataset, str, Look, int], Pane]
 
 
 def _field_panes(scores: xr.Dataset, name: str, draw: Draw, look: Look, limit: int) -> tuple[Pane, ...]:
@@ -281,49 +309,53 @@ def _field_panes(scores: xr.Dataset, name: str, draw: Draw, look: Look, limit: i
     defined = [f for f in fields_of(scores) if np.isfinite(scores[name].sel(field=f)).any()]
     if not defined:
         return (Pane(notes=(NO_ENSEMBLE if name == "rank_histogram" else "No method has a finite spectrum.",)),)
-    return tuple(Pane(field, (draw(scores, field, look, limit),)) for field in defined)
+    return tuple(draw(scores, field, look, limit) for field in defined)
 
 
-def _spectra(scores: xr.Dataset, field: str, look: Look, limit: int) -> Picture:
+def _spectra(scores: xr.Dataset, field: str, look: Look, limit: int) -> Pane:
     methods = finite_methods(scores, "spectrum")
     alt = f"Power spectra of {field}, and their ratio to the truth's, for {', '.join(methods)}, a column per lead time"
-    caption = f"Isotropic power spectra of {field}; below, their ratio to the truth's: above 1 is too rough, below too smooth."
+    caption = (
+        f"Power spectra of {field}, as far as the truth has power; below, their ratio to the truth's: above 1 is too "
+        "rough, below too smooth. Averaged over members and initial states."
+    )
     figure = plotting.spectra_figure(scores, field, look)
-    return _picture(figure, _file_name("spectra", field), alt, caption, limit)
+    picture = _picture(figure, _file_name("spectra", field), alt, caption, limit)
+    return Pane(field, (picture,), more=(band_table(scores, field, look),) if "spectral_rmse" in scores else ())
 
 
-def _ranks(scores: xr.Dataset, field: str, look: Look, limit: int) -> Picture:
+def _ranks(scores: xr.Dataset, field: str, look: Look, limit: int) -> Pane:
     methods = finite_methods(scores, "rank_histogram")
     alt = f"Histograms of the rank of the truth among the members for {field}, one for each of {', '.join(methods)}"
-    caption = "Flat at 1 is calibrated, a valley is too little spread, a hill too much, a slope a bias."
+    caption = (
+        f"{field}, all lead times: flat at 1 is calibrated, a valley is too little spread, a hill too much, a slope a "
+        "bias."
+    )
     figure = plotting.rank_histogram_figure(scores, field, look)
-    return _picture(figure, _file_name("ranks", field), alt, f"{field}: {caption}", limit)
+    return Pane(field, (_picture(figure, _file_name("ranks", field), alt, caption, limit),))
 
 
-def _band_panes(scores: xr.Dataset, look: Look) -> tuple[Pane, ...]:
-    return (Pane(tables=(band_table(scores, look),)),) if finite_methods(scores, "spectral_rmse") else ()
-
-
-def _cost_sections(
-    summary: Sequence[Mapping[str, Any]], scores: xr.Dataset, curves: Mapping[str, Any], look: Look
-) -> list[Section]:
-    limit = FIGURES // 12
-    name = next((name for name in ERRORS if plotting.calls_points(summary, name)), None)
-    calls: tuple[Pane, ...] = ()
-    if name is not None:
-        label = score_name(scores, name) if name in scores else name
-        figure = plotting.calls_figure(summary, name, label=label, look=look)
-        points = plotting.calls_points(summary, name)
-        alt = f"{label} against network calls per step: " + "; ".join(
-            f"{method} " + ", ".join(f"{number(y)} at {x:g}" for x, y in pairs) for method, pairs in points.items()
-        )
-        caption = (
-            f"{label} of the table above against the network calls that one physical step takes; lower left is better."
-        )
-        calls = (Pane("", (_picture(figure, "calls", alt, caption, limit),)),)
+def _cost_sections(scores: xr.Dataset, curves: Mapping[str, Any], look: Look) -> list[Section]:
+    limit = FIGURES // 20
+    calls = [
+        _calls_pane(scores, name, look, limit) for name in ("crps", "vrmse") if plotting.calls_points(scores, name)
+    ]
     training: tuple[Pane, ...] = ()
     if any("loss" in record for records in curves.values() for record in records):
         alt = f"Training loss against step for {', '.join(curves)}"
-        caption = "Losses of different methods weigh different quantities: compare each with itself only."
+        caption = "Losses of different runs weigh different quantities: compare each with itself only."
         training = (Pane("", (_picture(plotting.training_figure(curves, look), "training", alt, caption, limit),)),)
-    return [Section("calls", "Calls and quality", "", calls), Section("training", "Training", "", training)]
+    return [
+        Section("calls", "Calls and quality", "", tuple(calls), "Score"),
+        Section("training", "Training", "", training),
+    ]
+
+
+def _calls_pane(scores: xr.Dataset, name: str, look: Look, limit: int) -> Pane:
+    label, points = score_name(scores, name), plotting.calls_points(scores, name)
+    alt = f"{label} against network calls per step: " + "; ".join(
+        f"{method} {number(y)} at {x:g}" for method, (x, y) in points.items()
+    )
+    caption = f"{label}, mean over lead times, against the network calls of one step; lower left is better."
+    figure = plotting.calls_figure(scores, name, look)
+    return Pane(label, (_picture(figure, f"calls-{name}", alt, caption, limit),))

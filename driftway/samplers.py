@@ -11,14 +11,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from driftway.diffusions import Diffusion
 from driftway.grids import Grid, Power, Uniform
 from driftway.interpolants import Coefficients
+from driftway.predictions import Drift
 from driftway.randomness import Stream
-from driftway.transport import Transport
+from driftway.transport import TOLERABLE, Transport
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Sampler(ABC):
 
     steps: int = 10
     grid: Grid | None = None
+
+    after_leap: ClassVar[Grid] = Power()
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -45,9 +50,13 @@ class Sampler(ABC):
         return transport.leap(s, stream)
 
     def times(self, transport: Transport) -> Tensor:
-        """The grid; by default quadratic where an ODE leaves a point, else uniform."""
-        default = Power() if self.leaps(transport) else Uniform()
-        return (self.grid or default)(self.steps)
+        """The grid; by default uniform, and after a leap from a point `after_leap`, once the network tells x1."""
+        if self.grid is not None:
+            return self.grid(self.steps)
+        if not (transport.interpolant.starts_at_point and self.leaps(transport)):
+            return Uniform()(self.steps)
+        times, earliest = self.after_leap(self.steps), transport.departure()
+        return torch.cat([times[:1], earliest + (1 - earliest) * times[1:]])
 
     def move(self, transport: Transport, x: Tensor, t: Tensor, s: Tensor, stream: Stream) -> Tensor:
         """`step`, or the leap from a point at t = 0."""
@@ -108,6 +117,8 @@ class EulerMaruyama(Sampler):
     temperature: float = 1.0
     denoise_last: bool = False
 
+    after_leap: ClassVar[Grid] = Uniform()
+
     def step(self, transport: Transport, x: Tensor, t: Tensor, s: Tensor, stream: Stream) -> Tensor:
         h = s - t
         x = x + self._drift(transport, x, t, s)
@@ -125,10 +136,15 @@ class EulerMaruyama(Sampler):
         return (1 - share) * path.increments(t, s)(*means) + share * (s - t).to(x) * base
 
     def leaps(self, transport: Transport) -> bool:
-        """Where g(0) is not the path's own σ(0), whose noise builds the right spread from the first step."""
+        """Unless g(0) is the path's own σ(0), whose noise builds the right spread, and its drift is known there."""
         path = transport.interpolant
         start = path.inside(0.0)
-        return bool((self.diffusion(path, start) - path.sigma(start)).abs() > 1e-5 * path.sigma(start))
+        natural = path.sigma(start)
+        if bool((self.diffusion(path, start) - natural).abs() > 1e-5 * natural):
+            return True
+        return path.starts_at_point and bool(
+            (natural == 0) | (transport.amplification(Drift(self.diffusion), start) > TOLERABLE)
+        )
 
     def leap(self, transport: Transport, s: Tensor, stream: Stream) -> Tensor:
         return transport.leap(s, stream, self.temperature)

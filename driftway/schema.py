@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from driftway.config.build import explain
@@ -20,6 +21,7 @@ from driftway.config.yaml import (
     dump_yaml,
     load_yaml,
     locate,
+    merge,
     nearest,
     override,
     place_of,
@@ -43,6 +45,9 @@ class Section(BaseModel):
     """Unknown keys, conversions between types, infinities and later changes are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class DataSection(Section):
@@ -83,12 +88,12 @@ class TrainingSection(Section):
 
 
 class EvaluationSection(Section):
-    """Ensemble forecasts of a split that training has not seen."""
+    """Ensemble forecasts of a split, by default one that training has not seen."""
 
     leads: int = Field(default=20, ge=1, description="steps of each forecast")
     members: int = Field(default=16, ge=1, description="ensemble members")
     trajectories: int | None = Field(default=None, ge=1, description="initial states; null: all of the split")
-    split: Literal["valid", "test"] = Field(default="test", description="part of the data set")
+    split: Literal["train", "valid", "test"] = Field(default="test", description="part of the data set")
     batch: int = Field(default=64, ge=1, description="states that are stepped at once")
 
 
@@ -98,7 +103,7 @@ class Experiment(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$",
         max_length=100,
-        description="of the run folder: letters, digits, '.', '_' and '-', no leading '.'",
+        description="letters, digits, '.', '_' and '-', not '.' first: it names the run folder",
     )
     seed: int = Field(default=0, ge=0, description="key of every random number")
     data: DataSection = Field(description=DataSection.__doc__)
@@ -117,13 +122,27 @@ class Experiment(Section):
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in a YAML file, with `key.path=value` overrides in place."""
-    document = override(load_yaml(path), overrides)
+    return _validated(Experiment, path, override(load_yaml(path), overrides))
+
+
+def evaluation_of(run: Path, given: Mapping[str, Any]) -> EvaluationSection:
+    """How a run's configuration says that it is to be judged, with what is `given` in place of what it says.
+
+    An emulator that was saved alone, without a configuration, has the defaults.
+    """
+    path = run / "config.yaml"
+    stored = load_yaml(path).get("evaluation", {}) if path.is_file() else {}
+    return _validated(EvaluationSection, path, merge(stored, dict(given)))
+
+
+def _validated(section: type[S], path: str | Path, document: Document) -> S:
     try:
-        return Experiment.model_validate(document)
+        return section.model_validate(document)
     except ValidationError as error:
-        first, *rest = error.errors()
+        # a misspelt key is also a missing one: the key that is there says more
+        first, *rest = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         more = f" (and {len(rest)} more)" if rest else ""
-        raise ConfigError(f"{_where(path, document, first)}: {_what(first)}{more}") from error
+        raise ConfigError(f"{_where(path, document, first)}: {_what(section, first)}{more}") from error
 
 
 def dump(experiment: Experiment) -> str:
@@ -144,15 +163,25 @@ def _where(path: str | Path, document: Document, error: ErrorDetails) -> str:
     return f"{place.where if place else path}: {'.'.join(map(str, error['loc']))}"
 
 
-def _what(error: ErrorDetails) -> str:
+def _what(section: type[Section], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return "is required"
+    if error["type"] == "string_pattern_mismatch":
+        return f"should be {_field(section, error['loc']).description}, got {show(error['input'])}"
     if error["type"] != "extra_forbidden":
         return explain(error)
-    *section, name = map(str, error["loc"])
-    prefix = "".join(part + "." for part in section)
-    valid = [key.removeprefix(prefix) for key in keys() if key.startswith(prefix)]
+    *above, name = map(str, error["loc"])
+    prefix = "".join(part + "." for part in above)
+    valid = [key.removeprefix(prefix) for key in keys(section) if key.startswith(prefix)]
     here = [key for key in valid if "." not in key]
-    elsewhere = [key for key in keys() if key.rpartition(".")[2] == name]
-    hint = nearest(name, here) or (f"; did you mean '{elsewhere[0]}'?" if elsewhere else ";")
-    return f"unknown key {show(name)}{hint} valid: {', '.join(here)}"
+    elsewhere = [key for key in keys(section) if key.rpartition(".")[2] == name]
+    meant = f"; did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else nearest(name, here) or ";"
+    return f"unknown key {show(name)}{meant} valid: {', '.join(here)}"
+
+
+def _field(section: type[Section], path: Sequence[str | int]) -> FieldInfo:
+    """The field of the schema that a dotted key names."""
+    first, *rest = map(str, path)
+    field = section.model_fields[first]
+    inner = field.annotation
+    return _field(inner, rest) if rest and isinstance(inner, type) and issubclass(inner, Section) else field

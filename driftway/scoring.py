@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +18,16 @@ from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
-from driftway.evaluation import SCORES, score
+from driftway.evaluation import score
 from driftway.findings import findings
 from driftway.forecasting import COST
+from driftway.glossary import REFERENCES, SCORES, is_reference
 from driftway.pictures import Case
+from driftway.plotting import of
 from driftway.report import build
 from driftway.steppers import Climatology, Persistence
 from driftway.storage import atomic_write, explained
 from driftway.training import history
-
-ORIGIN = ("split", "start", "stride")
 
 
 def evaluate_forecasts(paths: Sequence[Path], data: Path, out: Path) -> dict[str, Any]:
@@ -38,14 +38,27 @@ def evaluate_forecasts(paths: Sequence[Path], data: Path, out: Path) -> dict[str
     forecasts = open_forecasts(paths)
     whole = open_data(data)
     truth, layout = matching_truth(forecasts, whole)
-    scores = score({**references(forecasts, whole, truth, layout), **forecasts}, truth, layout)
-    for name in COST:
-        values = [
-            float(forecasts[m].attrs.get(name, np.nan)) if m in forecasts else np.nan for m in scores.method.values
-        ]
-        scores[name] = ("method", values)
+    beside = references(forecasts, whole, truth, layout)
+    scores = score({**beside, **forecasts}, truth, layout).assign(_origins({**beside, **forecasts}))
     save_scores(scores, out)
     return {"scores": str(out), "findings": findings(scores), **summary(scores)}
+
+
+def _origins(forecasts: Mapping[str, xr.Dataset]) -> dict[str, tuple[str, list[Any]]]:
+    """What each forecast says of itself: its run and sampler, which choose how it is drawn, and its cost."""
+    names = run_names(forecasts)
+    attributes = {name: forecast.attrs for name, forecast in forecasts.items()}
+    found: dict[str, list[Any]] = {name: [float(a.get(name, np.nan)) for a in attributes.values()] for name in COST}
+    found["run"] = [names.get(str(a.get("run", "")), "") for a in attributes.values()]
+    found["sampler"] = [str(a.get("sampler", "")) for a in attributes.values()]
+    return {name: ("method", values) for name, values in found.items()}
+
+
+def run_names(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
+    """Folder of a run → what it is called: the folder's name, or its path where two have one name."""
+    paths = list(dict.fromkeys(str(f.attrs["run"]) for f in forecasts.values() if "run" in f.attrs))
+    names = [Path(path).name for path in paths]
+    return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names, strict=True)}
 
 
 def open_forecasts(paths: Sequence[Path]) -> dict[str, xr.Dataset]:
@@ -57,24 +70,44 @@ def open_forecasts(paths: Sequence[Path]) -> dict[str, xr.Dataset]:
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise ConfigError(f"two forecasts have the label '{twice}'; make one again with another --label")
+    taken = next((label for label in labels if is_reference(label)), None)
+    if taken is not None:
+        raise ConfigError(
+            f"a forecast has the label '{taken}', which is a reference's; make it again with another --label"
+        )
     return dict(zip(labels, opened, strict=True))
 
 
 def matching_truth(forecasts: Mapping[str, xr.Dataset], data: Trajectories) -> tuple[xr.Dataset, Layout]:
     """What happened at the leads of forecasts that share their initial states."""
-    sizes = ("lead_time", "trajectory")
-    origins = {
-        name: (*(f.attrs.get(key) for key in ORIGIN), *(f.sizes[dim] for dim in sizes)) for name, f in forecasts.items()
-    }
-    if len(set(origins.values())) > 1:
-        raise DataError(f"forecasts differ in ({', '.join((*ORIGIN, *sizes))}): {origins}; score them apart")
-    split, start, stride, leads, count = next(iter(origins.values()))
-    if split is None or start is None or stride is None:
-        raise DataError("the forecasts do not say what they started from; make them with `driftway forecast`")
-    part = data.split(str(split))
-    part = part.select(range(min(int(count), part.shape[0])))
-    layout = Layout(part.fields, part.axes, part.dt * int(stride), part.time_units)
-    return truth_for(part, int(start), int(leads), int(stride)), layout
+    origins = {name: _origin(name, forecast) for name, forecast in forecasts.items()}
+    (first, origin), *others = origins.items()
+    for name, other in others:
+        for key, mine, its in zip(Origin._fields, origin, other, strict=True):
+            if mine != its:
+                raise DataError(f"forecasts '{first}' and '{name}' differ in {key}, {mine} and {its}; score them apart")
+    part = data.split(origin.split)
+    part = part.select(range(min(origin.trajectories, part.shape[0])))
+    layout = Layout(part.fields, part.axes, part.dt * origin.stride, part.time_units)
+    return truth_for(part, origin.start, origin.leads, origin.stride), layout
+
+
+class Origin(NamedTuple):
+    """Which states a forecast started from, and how far it went."""
+
+    split: str
+    start: int
+    stride: int
+    leads: int
+    trajectories: int
+
+
+def _origin(name: str, forecast: xr.Dataset) -> Origin:
+    known = [forecast.attrs.get(key) for key in ("split", "start", "stride")]
+    if None in known:
+        raise DataError(f"forecast '{name}' does not say what it started from; make it with `driftway forecast`")
+    split, start, stride = map(str, known)
+    return Origin(split, int(start), int(stride), forecast.sizes["lead_time"], forecast.sizes["trajectory"])
 
 
 def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr.Dataset:
@@ -103,8 +136,25 @@ def references(
     steppers = {"persistence": Persistence(), "climatology": Climatology(_mean_state(data))}
     leads = truth.sizes["lead_time"]
     found = {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
-    run = Path(str(first.get("run", "")))
-    return {**found, "autoencoder floor": floor(Emulator.load(run), truth)} if _has_floor(run) else found
+    return {**found, **_floors(run_names(forecasts), truth)}
+
+
+def _floors(runs: Mapping[str, str], truth: xr.Dataset) -> dict[str, xr.Dataset]:
+    """The truth through the autoencoder of the runs, or through each of them where they differ."""
+    emulators = {name: Emulator.load(Path(path)) for path, name in runs.items() if _has_floor(Path(path))}
+    different: dict[str, Emulator] = {}
+    for name, emulator in emulators.items():
+        if not any(_same(emulator.codec, other.codec) for other in different.values()):
+            different[name] = emulator
+    title = REFERENCES[-1]
+    names = {name: title if len(different) == 1 else f"{title}, {name}" for name in different}
+    return {names[name]: floor(emulator, truth) for name, emulator in different.items()}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two codecs have the same weights."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def _initial_states(data: Trajectories, origin: Mapping[str, Any], count: int) -> np.ndarray:
@@ -143,9 +193,14 @@ def floor(emulator: Emulator, truth: xr.Dataset) -> xr.Dataset:
 
 def summary(scores: xr.Dataset) -> dict[str, dict[str, float]]:
     """Each method's cost and scores, these as means over lead times and fields."""
-    means = scores[list(SCORES)].mean(("lead_time", "field"), skipna=False)
-    table = means.assign({name: scores[name] for name in ("members", "failures", *COST) if name in scores})
-    return {str(m): {str(n): float(table[n].sel({"method": m})) for n in table.data_vars} for m in scores["method"].values}
+    names = [name for name in (*SCORES, "correlation_time", "members", "failures", *COST) if name in scores]
+    table = scores[names].mean([dim for dim in ("lead_time", "field") if dim in scores.dims], skipna=False)
+    if "spectral_rmse" in scores:
+        bands = scores["spectral_rmse"].mean("field", skipna=False)
+        table = table.assign(
+            {f"spectral_rmse_{b}": bands.sel(band=b, drop=True) for b in map(str, bands["band"].values)}
+        )
+    return {str(m): {str(n): float(of(table[n], str(m))) for n in table.data_vars} for m in scores["method"].values}
 
 
 def save_scores(scores: xr.Dataset, path: Path) -> None:
@@ -184,38 +239,62 @@ def _with_nan(value: Any) -> Any:
 
 
 def report_folder(folder: Path, out: Path, title: str = "", trajectory: int = 0) -> Path:
-    """One HTML page from `scores.json` and `forecasts/*.zarr` in a folder; the runs behind them are described."""
+    """One HTML page from `scores.json` and `forecasts/*.zarr` in a folder; the runs behind them are described.
+
+    Data and runs are looked for where the forecasts say, or in the folder itself if everything was moved.
+    """
     scores = load_scores(folder / "scores.json")
-    forecasts = open_forecasts(sorted((folder / "forecasts").glob("*.zarr")))
-    source = Path(str(next(iter(forecasts.values())).attrs["data"]))
+    opened = open_forecasts(sorted((folder / "forecasts").glob("*.zarr")))
+    forecasts = {str(m): opened[str(m)] for m in scores["method"].values if str(m) in opened}
+    if not forecasts:
+        raise DataError(f"{folder}/scores.json has none of {', '.join(opened)}; make it again with `driftway evaluate`")
+    source = _now(str(next(iter(forecasts.values())).attrs["data"]), folder)
     data = open_data(source)
     truth, _ = matching_truth(forecasts, data)
-    ordered = [str(m) for m in scores["method"].values if str(m) in forecasts]
-    runs = {Path(str(forecasts[name].attrs["run"])) for name in ordered}
+    runs = {name: _now(path, folder / "runs") for path, name in run_names(forecasts).items()}
     return build(
         out,
         title=title or f"Forecasts of {', '.join(data.fields.names)}",
-        cases=[_case({name: forecasts[name] for name in ordered}, truth, trajectory)],
+        cases=[_case(forecasts, truth, trajectory)],
         scores=scores,
-        summary=[{"method": name, **values} for name, values in summary(scores).items()],
-        run=_facts(data, source, runs),
+        run=_facts(data, source, forecasts, {*runs.values(), *(folder / "runs").glob("*")}),
         findings=findings(scores),
-        curves={run.name: history(run) for run in sorted(runs)},
+        curves={name: history(run) for name, run in runs.items()},
     )
+
+
+def _now(recorded: str, folder: Path) -> Path:
+    """Where a file is that was somewhere when it was recorded."""
+    path = Path(recorded)
+    return path if path.exists() else folder / path.name
 
 
 def _case(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, trajectory: int) -> Case:
     """One initial state to look at."""
-    shown = {name: f.isel(trajectory=trajectory).load() for name, f in forecasts.items() if f.sizes["realization"] > 1}
+    shown = {name: f.isel(trajectory=trajectory).load() for name, f in forecasts.items()}
     return Case(f"test trajectory {trajectory}", truth.isel(trajectory=trajectory), shown)
 
 
-def _facts(data: Trajectories, source: Path, runs: set[Path]) -> dict[str, Any]:
+def _facts(data: Trajectories, source: Path, forecasts: Mapping[str, xr.Dataset], runs: set[Path]) -> dict[str, Any]:
+    """What was run: in short, then in full."""
     from driftway.doctor import examine
 
-    manifests = [(run.name, run / "manifest.json") for run in sorted(runs)]
+    manifests = {run.name: run / "manifest.json" for run in sorted(runs)}
+    fitted = {name: read_json(path, "a run") for name, path in manifests.items() if path.is_file()}
+    first, now = next(iter(forecasts.values())).attrs, ("load", "advice")
+    versions = [f"{key} {m[key]}" for m in fitted.values() for key in ("driftway", "torch", "python") if key in m]
     return {
-        "data": {"path": str(source), "fingerprint": data.fingerprint(), **dict(data.attributes)},
-        "machine": examine(),
-        "runs": {name: read_json(path, "a run") for name, path in manifests if path.is_file()},
+        "data": str(source),
+        "fingerprint": data.fingerprint(),
+        "initial states": f"frame {first['start']} of each trajectory of the split '{first['split']}'",
+        "commands": sorted({str(m["command"]) for m in fitted.values() if "command" in m}),
+        "fitted": [
+            f"{name}: {m.get('started')}, {m.get('seconds')} s, seed {m.get('seed')}" for name, m in fitted.items()
+        ],
+        "seeds of the forecasts": ", ".join(sorted({str(f.attrs.get("seed")) for f in forecasts.values()})),
+        "versions": list(dict.fromkeys(versions)),
+        "Data": dict(data.attributes),
+        "Runs": fitted,
+        "Forecasts": {name: dict(forecast.attrs) for name, forecast in forecasts.items()},
+        "Machine of this report": {key: value for key, value in examine().items() if key not in now},
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from driftway.config import parse_value
-from driftway.config.yaml import nearest
+from driftway.config.yaml import nearest, plain
 from driftway.data import Trajectories, inspect, open_zarr, unwritten, write_zarr
 from driftway.errors import ConfigError
 from driftway.pdes import PRESETS, Preset, simulate
@@ -34,6 +35,15 @@ def make_data(
             writer[range(done, done + len(states))] = states
             done += len(states)
     return {"path": str(out), "seconds": round(time.time() - began, 1), **inspect(open_zarr(out))}
+
+
+def describe_presets(name: str | None = None) -> dict[str, Any]:
+    """A line on each preset; of one preset, all numbers that its overrides may change."""
+    if name is None:
+        return {preset.name: preset.description for preset in PRESETS.values()}
+    preset = preset_named(name)
+    own = {"trajectories": list(preset.trajectories), "frames": preset.frames, "burn_in": preset.burn_in}
+    return {"preset": name, "description": preset.description, **own, **plain(asdict(preset.solver))}
 
 
 def preset_named(name: str, overrides: Sequence[str] = ()) -> Preset:

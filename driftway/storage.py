@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from driftway.errors import StorageError
 
@@ -19,15 +21,25 @@ CAUSES = {
     errno.EPERM: "permission is denied",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a part of the path is a file",
+    errno.EEXIST: "a file is in the way",
     errno.EISDIR: "a folder is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the device reports an error",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
+OURS = ("zarr.json", "state.json", "state.safetensors")
 
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(files: Iterable[Path]) -> str:
+    """A SHA-256 of names, sizes and times of change, where a hash of terabytes would take hours."""
+    about = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
 @contextmanager
@@ -39,7 +51,7 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno not in CAUSES:
             raise
         remedy = (
-            f"{_free(path)} free there; make room or choose another place"
+            f"it takes more than the {_free(path)} free there; make room or choose another place"
             if error.errno in FULL
             else "choose another place"
         )
@@ -52,14 +64,39 @@ def _free(path: Path) -> str:
     return f"{shutil.disk_usage(there).free / 1e6:.1f} MB"
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, whole."""
+class HeldFile(io.FileIO):
+    """A file that holds back the refusal of a write until `check`, since HDF5 crashes the process on one."""
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.refusal is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.refusal = error
+        return size
+
+    def check(self) -> None:
+        """Raise the refusal, if there was one."""
+        if self.refusal is not None:
+            raise self.refusal
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[HeldFile]:
+    """A file to fill that appears as `path`, on the disk, when the block ends without an error."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
+            with HeldFile(partial, "w+") as file:
+                try:
+                    yield file
+                finally:
+                    file.check()
                 os.fsync(file.fileno())
             partial.replace(path)
             _sync(path.parent)
@@ -67,23 +104,50 @@ def atomic_write(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one, whole."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
 @contextmanager
 def atomic_folder(path: Path, force: bool = False) -> Iterator[Path]:
-    """A folder to fill that appears as `path` when the block ends without an error, and is removed otherwise."""
-    if path.exists() and not force:
-        raise StorageError(f"{path} exists; choose another name or give --force to replace it")
+    """A folder to fill that appears as `path` when the block ends without an error, and is removed otherwise.
+
+    With `force` it takes the place of a folder that driftway wrote, and of no other.
+    """
     partial = path.with_name(f"{path.name}.partial")
     with explained(path):
+        _check_replaceable(path, force)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             yield partial
-            if path.is_dir():
-                shutil.rmtree(path)
-            partial.replace(path)
-            _sync(path.parent)
+            _put_in_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_replaceable(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise StorageError(f"{path} exists; choose another name or give --force to replace it")
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in OURS):
+        raise StorageError(f"{path} holds other things than driftway writes and is not replaced; choose another name")
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    """Two renames, so that the old folder is whole until the new one has its name."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.is_dir():
+        path.replace(old)
+    try:
+        new.replace(path)
+    except BaseException:
+        if old.is_dir():
+            old.replace(path)
+        raise
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -1,20 +1,23 @@
-"""Tables of a forecast study: rows of text, the best of each column marked, and the same in LaTeX."""
+"""Tables of a forecast study: rows of text, the best forecast of each column marked, and the same in LaTeX."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from driftway.plotting import METHOD, Look, evenly, fields_of, finite_methods, lead_label
+from driftway.findings import estimate, rollout
+from driftway.glossary import HIGHER, LOWER, ONE, SCORES, UNDEFINED, is_reference, number
+from driftway.plotting import fields_of, finite_methods, of, score_name
+from driftway.styling import Look, Style, evenly, lead_label, time_unit
 
-UNDEFINED = "–"
-PERFECT = {"lower": "0", "one": "1", "higher": "1"}
 LEADS = 6
+SUMMARY = ("vrmse", "spread_skill", "spectral_rmse", "correlation_time")
+BANDS = ("low", "mid", "high")
 LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -22,16 +25,19 @@ LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "–": "--",
     "−": "$-$",
     "∞": r"$\infty$",
+    "≥": r"$\geq$",
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table: its text, whether it is the best of its column, and the colour of its method."""
+    """One entry of a table: its text, a detail beside it, whether it is the best, and how its method is drawn."""
 
     text: str
+    detail: str = ""
     best: bool = False
-    color: str = ""
+    style: Style | None = None
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,28 +51,27 @@ class Table:
     latex: str = ""
 
 
-def number(value: Any) -> str:
-    """A value as a table shows it: three digits, thousands apart, `–` where it is not defined."""
-    if value is None:
-        return UNDEFINED
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, int | np.integer):
-        return f"{value:,}".replace(",", "\u202f")
-    if not math.isfinite(value):
-        return UNDEFINED if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    size = abs(value)
-    digits = f"{value:.2e}" if size >= 1e5 or 0 < size < 1e-3 else f"{value:.{_decimals(size)}f}"
-    return digits.replace("-", "−")
+@dataclass(frozen=True)
+class Column:
+    """Values of one quantity, with what is better (`lower`, `higher`, `one` or nothing) and details."""
 
+    head: str
+    values: Sequence[Any]
+    better: str = ""
+    details: Sequence[str] = ()
+    texts: Sequence[str] = ()
 
-def _decimals(size: float) -> int:
-    return 3 if size < 1 else max(0, 2 - math.floor(math.log10(size)))
+    def cells(self, ranked: Sequence[bool]) -> list[Cell]:
+        """Cells whose best is marked among the rows that are `ranked`."""
+        marks = best([v if r else None for v, r in zip(self.values, ranked, strict=True)], self.better)
+        texts = self.texts or [number(value) for value in self.values]
+        details = self.details or [""] * len(texts)
+        return [Cell(text, detail, mark) for text, detail, mark in zip(texts, details, marks, strict=True)]
 
 
 def best(values: Sequence[Any], better: str) -> list[bool]:
     """Which values are the best, ties included: lowest, highest, or nearest to 1 by ratio; else none."""
-    distance = {"lower": float, "higher": lambda v: -v, "one": lambda v: abs(math.log(v)) if v > 0 else math.inf}
+    distance = {LOWER: float, HIGHER: lambda v: -v, ONE: lambda v: abs(math.log(v)) if v > 0 else math.inf}
     if better not in distance:
         return [False] * len(values)
     ranks = [distance[better](v) if _is_number(v) else math.inf for v in values]
@@ -80,80 +85,153 @@ def _is_number(value: Any) -> bool:
     return numeric and math.isfinite(value)
 
 
-def _column(values: Sequence[Any], better: str) -> list[Cell]:
-    return [Cell(number(v), mark) for v, mark in zip(values, best(values, better), strict=True)]
+def _table(title: str, scores: xr.Dataset, look: Look, methods: Sequence[str], columns: Iterable[Column]) -> Table:
+    """A row per method, references last; only forecasts can be best, and only those that never diverged."""
+    columns, references = list(columns), [is_reference(method) for method in methods]
+    ranked = [not is_reference(m) and int(of(scores["failures"], m)) == 0 for m in methods]
+    names = [Cell(m, style=look.get(m), reference=r) for m, r in zip(methods, references, strict=True)]
+    rows = list(zip(names, *(column.cells(ranked) for column in columns), strict=True))
+    rows.sort(key=lambda row: row[0].reference)
+    return Table(title, ("method", *(column.head for column in columns)), tuple(rows))
 
 
-def _table(title: str, head: Sequence[str], look: Look, methods: Sequence[str], columns: Iterable[list[Cell]]) -> Table:
-    names = [Cell(method, color=look[method].color if method in look else "") for method in methods]
-    rows = tuple(zip(names, *columns, strict=True))
-    return Table(title, (METHOD, *head), rows)
+# --- the summary ---------------------------------------------------------------------------------------------------
 
 
-def score_name(scores: xr.Dataset, name: str) -> str:
-    """The long name of a score, with its unit if it has one."""
-    attributes = scores[name].attrs
-    unit = attributes.get("units", "1")
-    label = str(attributes.get("long_name", name))
-    return label if unit in ("", "1") else f"{label} [{unit}]"
+def summary_table(scores: xr.Dataset, field: str, look: Look) -> Table:
+    """What a reader looks for first: cost, error, CRPS, calibration, spectra, memory and failures of each method."""
+    methods = _methods(scores)
+    columns = [
+        *_plain(scores, {"calls": "calls per step", "members": "members"}),
+        _interval_column(scores, "vrmse", field),
+        _interval_column(scores, "crps", field),
+        _ratio_column(scores, field),
+        *_band_columns(scores, field, BANDS[:2], "spectrum, "),
+        _time_column(scores, field),
+        _failure_column(scores),
+        *_plain(scores, {"ms_per_step": "ms per step"}),
+    ]
+    title = f"Means over lead times; the best forecast in bold, references below; {UNDEFINED} is not defined."
+    table = _table(title, scores, look, methods, columns)
+    return replace(table, notes=_summary_notes(scores), latex=latex(table))
 
 
-def summary_table(summary: Sequence[Mapping[str, Any]], scores: xr.Dataset, look: Look) -> Table:
-    """The caller's rows; columns named like a score get its long name, its best value marked, and how it was averaged."""
-    keys = list(dict.fromkeys(key for row in summary for key in row if key != METHOD))
-    columns = [_column([row.get(key) for row in summary], _attribute(scores, key, "better")) for key in keys]
-    head = [score_name(scores, key) if key in scores else key for key in keys]
-    notes = [f"{score_name(scores, key)}: {_attribute(scores, key, 'averaging')}" for key in keys if key in scores]
-    methods = [str(row[METHOD]) for row in summary]
-    table = _table("Best values in bold; – is not defined for that method", head, look, methods, columns)
-    return replace(table, notes=tuple(note for note in notes if not note.endswith(": ")), latex=latex(table))
+def _methods(scores: xr.Dataset) -> list[str]:
+    return [str(method) for method in scores["method"].values]
 
 
-def _attribute(scores: xr.Dataset, name: str, key: str) -> str:
-    return str(scores[name].attrs.get(key, "")) if name in scores else ""
+def _plain(scores: xr.Dataset, heads: dict[str, str]) -> list[Column]:
+    """Numbers that scores carry for each method, integers as integers."""
+    columns = []
+    for name, head in heads.items():
+        if name in scores:
+            values = [int(v) if np.isfinite(v) and v == int(v) else float(v) for v in scores[name].values]
+            columns.append(Column(head, values))
+    return columns
+
+
+def _interval_column(scores: xr.Dataset, name: str, field: str) -> Column:
+    found = [estimate(rollout(scores, name, method, [field])) for method in _methods(scores)]
+    details = [f"{number(e.low)}–{number(e.high)}" if np.isfinite(e.low) else "" for e in found]
+    return Column(score_name(scores, name, field), [e.mean for e in found], LOWER, details)
+
+
+def _ratio_column(scores: xr.Dataset, field: str) -> Column:
+    """The range over lead times, ranked by the end that is furthest from 1: a mean would hide that both are wrong."""
+    ranges = [_range(of(scores["spread_skill"], m).sel(field=field).values) for m in _methods(scores)]
+    furthest = [max(ends, key=lambda end: abs(math.log(end)) if end > 0 else math.inf) for ends in ranges]
+    texts = [f"{low:.2f}–{high:.2f}" if math.isfinite(low) else UNDEFINED for low, high in ranges]
+    return Column("spread / skill", furthest, ONE, texts=texts)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _band_columns(scores: xr.Dataset, field: str, bands: Sequence[str], before: str = "") -> list[Column]:
+    if "spectral_rmse" not in scores:
+        return []
+    errors = scores["spectral_rmse"].sel(field=field)
+    return [Column(f"{before}{band}", errors.sel(band=band).values.tolist(), LOWER) for band in bands]
+
+
+def _time_column(scores: xr.Dataset, field: str) -> Column:
+    times, beyond = (scores[name].sel(field=field).values for name in ("correlation_time", "censored"))
+    unit = time_unit(scores)
+    head = "correlation time" + (f" [{unit}]" if unit else "")
+    texts = [f"≥ {number(t)}" if n and np.isfinite(t) else number(t) for t, n in zip(times, beyond, strict=True)]
+    details = [f"{int(n)} beyond" if n else "" for n in beyond]
+    return Column(head, times.tolist(), HIGHER, details, texts)
+
+
+def _failure_column(scores: xr.Dataset) -> Column:
+    total = scores.attrs["initial_states"]
+    texts = [f"{int(n)} of {total}" for n in scores["failures"].values]
+    return Column("diverged", scores["failures"].values.tolist(), texts=texts)
+
+
+def _summary_notes(scores: xr.Dataset) -> tuple[str, ...]:
+    """How each column was averaged."""
+    order = {name: scores[name].attrs.get("averaging", "") for name in SUMMARY if name in scores}
+    notes = {
+        "vrmse": "VRMSE and CRPS: {}; then mean over lead times. Small: 95 % bootstrap interval over initial states.",
+        "spread_skill": "Spread / skill: {}; the lowest and the highest over lead times, 1 is calibrated.",
+        "spectral_rmse": "Spectrum: error in the lower two thirds of the wavenumbers in log k; {}.",
+        "correlation_time": "Correlation time: {}; “beyond” counts those that never fell below at the leads forecast.",
+    }
+    found = [text.format(order[name]) for name, text in notes.items() if name in order]
+    return (*found, *(["Calls, ms: of the network, for one step; ms also per member."] if "calls" in scores else []))
+
+
+def scores_table(scores: xr.Dataset, field: str, look: Look) -> Table:
+    """Every score as its mean over lead times."""
+    means = scores[[name for name in SCORES if name in scores]].sel(field=field).mean("lead_time", skipna=False)
+    columns = [
+        Column(score_name(scores, name, field), means[name].values.tolist(), scores[name].attrs.get("better", ""))
+        for name in map(str, means)
+    ]
+    table = _table("All scores, means over lead times", scores, look, _methods(scores), columns)
+    return replace(table, latex=latex(table))
+
+
+# --- other tables --------------------------------------------------------------------------------------------------
 
 
 def lead_tables(scores: xr.Dataset, name: str, look: Look) -> tuple[Table, ...]:
     """One score at a few lead times, a table per field."""
-    chosen = evenly(scores.sizes["lead_time"], LEADS)
-    methods = finite_methods(scores, name)
-    head = [f"{lead:.4g}" for lead in scores["lead_time"].values[chosen]]
-    better = _attribute(scores, name, "better")
+    chosen, methods = evenly(scores.sizes["lead_time"], LEADS), finite_methods(scores, name)
+    leads, better = scores["lead_time"].values[chosen], scores[name].attrs.get("better", "") if methods else ""
 
     def table(field: str) -> Table:
         values = scores[name].sel({"field": field, "method": methods}).transpose("method", "lead_time").values
-        title = f"{score_name(scores, name)} of {field} by {lead_label(scores)}"
-        return _table(title, head, look, methods, (_column(values[:, k].tolist(), better) for k in chosen))
+        columns = [Column(f"{lead:.4g}", values[:, k].tolist(), better) for k, lead in zip(chosen, leads, strict=True)]
+        title = f"{score_name(scores, name, field)} of {field} by {lead_label(scores)}"
+        return _table(title, scores, look, methods, columns)
 
     return tuple(table(field) for field in fields_of(scores)) if methods else ()
 
 
-def band_table(scores: xr.Dataset, look: Look) -> Table:
-    """Error of the spectrum by wavenumber band and field."""
-    values, methods = scores["spectral_rmse"], finite_methods(scores, "spectral_rmse")
-    pairs = [(field, band) for field in fields_of(scores) for band in values["band"].values]
-    head = [str(band) if len(fields_of(scores)) == 1 else f"{field}, {band}" for field, band in pairs]
-    columns = (
-        _column(values.sel({"field": f, "band": b, "method": methods}).values.tolist(), "lower") for f, b in pairs
-    )
-    table = _table(score_name(scores, "spectral_rmse"), head, look, methods, columns)
-    note = _attribute(scores, "spectral_rmse", "averaging")
-    return replace(table, notes=(note,) if note else (), latex=latex(table))
+def band_table(scores: xr.Dataset, field: str, look: Look) -> Table:
+    """Error of the spectrum by wavenumber band."""
+    bands = [str(band) for band in scores["band"].values]
+    attributes = scores["spectral_rmse"].attrs
+    title = f"{score_name(scores, 'spectral_rmse')} by band of wavenumbers, {attributes.get('formula', '')}"
+    table = _table(title, scores, look, _methods(scores), _band_columns(scores, field, bands))
+    notes = (str(attributes["averaging"]),) if "averaging" in attributes else ()
+    return replace(table, notes=notes, latex=latex(table))
 
 
 def glossary_table(scores: xr.Dataset) -> Table:
     """Every score that says what it is: formula, averaging, and what perfect and trivial forecasts get."""
-    names = [str(name) for name, values in scores.data_vars.items() if {"formula", "averaging"} & set(values.attrs)]
+    keys = ("formula", "averaging", "perfect", "trivial")
+    names = [str(name) for name, values in scores.data_vars.items() if "formula" in values.attrs]
 
     def row(name: str) -> tuple[Cell, ...]:
-        perfect = _attribute(scores, name, "perfect") or PERFECT.get(_attribute(scores, name, "better"), UNDEFINED)
-        texts = [_attribute(scores, name, key) or UNDEFINED for key in ("formula", "averaging")]
-        trivial = _attribute(scores, name, "trivial") or UNDEFINED
-        return tuple(Cell(text) for text in (score_name(scores, name), *texts, perfect, trivial))
+        texts = [str(scores[name].attrs.get(key, "")) or UNDEFINED for key in keys]
+        return tuple(Cell(text) for text in (score_name(scores, name), *texts))
 
-    title = "Scores of this page; the glossary of driftway has the references"
-    head = ("score", "formula", "averaging", "perfect", "trivial")
-    return Table(title, head, tuple(row(name) for name in names))
+    title = "Scores of this page; the documentation of driftway.metrics has the references"
+    return Table(title, ("score", *keys), tuple(row(name) for name in names))
 
 
 def latex(table: Table) -> str:
@@ -170,4 +248,5 @@ def _escaped(text: str) -> str:
 
 
 def _bold(cell: Cell) -> str:
-    return rf"\textbf{{{_escaped(cell.text)}}}" if cell.best else _escaped(cell.text)
+    text = rf"\textbf{{{_escaped(cell.text)}}}" if cell.best else _escaped(cell.text)
+    return f"{text} ({_escaped(cell.detail)})" if cell.detail else text

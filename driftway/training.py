@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -23,18 +26,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from driftway.checkpoints import load_checkpoint, save_checkpoint
-from driftway.data.trajectories import Transition
-from driftway.errors import DivergedError, DriftwayError
-from driftway.progress import Task, progress
+from driftway.data.trajectories import Conditioning, Transition
+from driftway.errors import ConfigError, DivergedError, DriftwayError
+from driftway.progress import progress
 from driftway.randomness import generator, stream
 from driftway.schema import TrainingSection
 from driftway.storage import explained
 
-
-class Trainable(Protocol):
-    """What the loop needs of a model, besides being an nn.Module."""
-
-    def loss(self, batch: Transition, stream: object) -> Tensor: ...
+LOG = "metrics.jsonl"
 
 
 class Transitions(Protocol):
@@ -68,7 +67,7 @@ class Batches:
     def __call__(self, step: int) -> Transition:
         """The batch of optimiser step `step`."""
         batch = self.transitions.batch(self.indices(step))
-        return self._shift(batch, step) if any(self.symmetry) else batch
+        return self._shifted(batch, step) if any(self.symmetry) else batch
 
     def indices(self, step: int) -> np.ndarray:
         """Which transitions step `step` sees; every epoch sees each of them once."""
@@ -76,19 +75,21 @@ class Batches:
         places = np.arange(step * self.size, (step + 1) * self.size)
         return np.array([_permutation(self.seed, int(p // count), count)[p % count] for p in places])
 
-    def _shift(self, batch: Transition, step: int) -> Transition:
-        rng = generator(self.seed, "shift", step)
-        rows = len(batch.source)
-        index: list[Tensor] = [torch.arange(rows).reshape(-1, 1, *(1 for _ in self.symmetry))]
-        index.append(torch.arange(batch.source.shape[1]).reshape(1, -1, *(1 for _ in self.symmetry)))
-        for axis, (size, period) in enumerate(zip(batch.source.shape[2:], self.symmetry, strict=True)):
-            shifts = rng.integers(0, size // period, rows) * period if period else np.zeros(rows, dtype=np.int64)
-            places = (np.arange(size)[None] + shifts[:, None]) % size
-            shape = [rows, 1] + [1] * len(self.symmetry)
-            shape[2 + axis] = size
-            index.append(torch.from_numpy(places).reshape(shape))
-        at = tuple(index)
-        return Transition(batch.source[at], batch.target[at], batch.conditioning)
+    def _shifted(self, batch: Transition, step: int) -> Transition:
+        """Source, target and known fields of each row, moved together."""
+        rng, (rows, _, *space) = generator(self.seed, "shift", step), batch.source.shape
+        cells = np.zeros((rows, *[1] * len(space)), np.int64)
+        for axis, (size, period) in enumerate(zip(space, self.symmetry, strict=True)):
+            shifts = rng.integers(0, size // period, rows) * period if period else np.zeros(rows, np.int64)
+            places = (np.arange(size) + shifts[:, None]) % size
+            cells = cells * size + places.reshape(rows, *(size if n == axis else 1 for n in range(len(space))))
+        flat = torch.from_numpy(cells).reshape(rows, 1, -1)
+
+        def shift(x: Tensor) -> Tensor:
+            return x.flatten(2).gather(2, flat.expand(-1, x.shape[1], -1)).reshape(x.shape)
+
+        fields = None if batch.conditioning.fields is None else shift(batch.conditioning.fields)
+        return Transition(shift(batch.source), shift(batch.target), replace(batch.conditioning, fields=fields))
 
 
 @lru_cache(maxsize=4)
@@ -106,17 +107,20 @@ def learning_rate(settings: TrainingSection, step: int) -> float:
 
 
 class Trainer:
-    """One training run in one folder: weights, their moving average, optimiser, checkpoints and log."""
+    """Weights, their moving average and the optimiser; the model has `loss(batch, stream)`, a scalar."""
 
     def __init__(self, model: nn.Module, batches: Callable[[int], Transition], settings: TrainingSection, seed: int):
-        self.model, self.batches, self.settings, self.seed = model, batches, settings, seed
+        self.device = _device(settings.device)
+        self.model, self.batches, self.settings, self.seed = model.to(self.device), batches, settings, seed
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.weights, settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.weights, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
 
     def step(self, k: int) -> dict[str, Tensor]:
         """Optimiser step k: loss and gradient norm, as tensors so that nothing waits for a device."""
-        batch = self.batches(k)
+        batch = moved(self.batches(k), self.device)
         noise = stream(self.seed, "train", k, rows=range(len(batch.source)))
         loss = self.model.loss(batch, noise)  # type: ignore[operator]
         self.optimizer.zero_grad(set_to_none=True)
@@ -127,6 +131,20 @@ class Trainer:
         self.optimizer.step()
         self.ema.update_parameters(self.model)
         return {"loss": loss.detach(), "gradient_norm": norm}
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"training.device: torch cannot use '{name}' here; cpu always works") from error
+
+
+def moved(batch: Transition, device: torch.device) -> Transition:
+    """The batch on `device`."""
+    known = batch.conditioning
+    fields, params = (None if x is None else x.to(device) for x in (known.fields, known.params))
+    return Transition(batch.source.to(device), batch.target.to(device), Conditioning(fields, params))
 
 
 def fit(
@@ -140,56 +158,80 @@ def fit(
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     label: str = "training",
 ) -> nn.Module:
-    """Train `model` for `settings.steps` steps and return the moving average of its weights.
+    """Train `model` for `settings.steps` steps and return the moving average of its weights, on the CPU.
 
-    The folder receives `metrics.jsonl` (free of times, so that equal runs write equal files) and `checkpoints/`.
-    Raises DivergedError when loss or gradient stops being finite, Interrupted after saving on Ctrl-C or SIGTERM.
+    The folder receives `metrics.jsonl` (free of times, so that equal runs write equal files) and `checkpoints/`;
+    without `resume` those that are there are replaced. Raises DivergedError when loss or gradient stops being finite,
+    Interrupted after saving on Ctrl-C or SIGTERM.
     """
     trainer = Trainer(model, batches, settings, seed)
-    checkpoints, log_path = folder / "checkpoints", folder / "metrics.jsonl"
-    restored = load_checkpoint(checkpoints, model, trainer.ema, trainer.optimizer) if resume else None
-    first, log_size = restored or (0, 0)
-    with explained(log_path):
-        log_path.touch()
-        with log_path.open("r+b") as log:
-            log.truncate(log_size)
-            log.seek(log_size)
-            with _stopping() as stop, progress(label, settings.steps) as task:
-                task.advance(first)
-                for k in range(first, settings.steps):
-                    _train_step(trainer, k, log, task, validate)
-                    if _due(settings.checkpoint_every, k, settings.steps) or stop:
-                        save_checkpoint(checkpoints, k + 1, model, trainer.ema, trainer.optimizer, log.tell())
-                    if stop and k + 1 < settings.steps:
-                        raise Interrupted(
-                            f"stopped after step {k + 1} of {settings.steps}, saved in {checkpoints}; go on with --resume",
-                            stop[0],
-                        )
-    return trainer.ema.module
+    checkpoints = folder / "checkpoints"
+    if not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    first, logged = load_checkpoint(checkpoints, model, trainer.ema, trainer.optimizer) or (0, 0)
+    with _log(folder, logged) as log, _stopping() as signals, progress(label, settings.steps, first) as task:
+        for k in range(first, settings.steps):
+            values = trainer.step(k)
+            stop = tuple(signals)  # a signal that comes later is the next step's
+            saves = _due(settings.checkpoint_every, k, settings.steps) or bool(stop)
+            record = _record(trainer, values, k, saves, validate)
+            with explained(folder / LOG):
+                if record:
+                    log.write((json.dumps({"step": k + 1, **record}) + "\n").encode())
+                if saves:
+                    os.fsync(log.fileno())
+            if saves:
+                save_checkpoint(checkpoints, k + 1, model, trainer.ema, trainer.optimizer, log.tell())
+            task.advance(1, f"loss {record['loss']:.4f}" if "loss" in record else "")
+            if stop and k + 1 < settings.steps:
+                done = f"stopped after step {k + 1} of {settings.steps}, saved in {checkpoints}"
+                raise Interrupted(f"{done}; go on with --resume", stop[0])
+    return trainer.ema.module.cpu()
 
 
-def _train_step(
-    trainer: Trainer, k: int, log, task: Task, validate: Callable[[nn.Module], dict[str, float]] | None
-) -> None:  # type: ignore[no-untyped-def]
-    settings = trainer.settings
-    values = trainer.step(k)
-    record: dict[str, float | int] = {}
-    info = ""
-    if _due(settings.log_every, k, settings.steps):
-        record = {name: float(value) for name, value in values.items()}
-        if not all(math.isfinite(value) for value in record.values()):
-            raise DivergedError(
-                f"loss {record['loss']:g}, gradient norm {record['gradient_norm']:g} at step {k + 1}: lower "
-                f"training.learning_rate (now {settings.learning_rate:g}) or check the data; earlier checkpoints are kept"
-            )
+def _record(
+    trainer: Trainer,
+    values: dict[str, Tensor],
+    k: int,
+    saves: bool,
+    validate: Callable[[nn.Module], dict[str, float]] | None,
+) -> dict[str, float | None]:
+    """What step k adds to the log; nothing is logged, validated or saved of a model that has diverged."""
+    settings, record = trainer.settings, dict[str, float | None]()
+    logs = _due(settings.log_every, k, settings.steps)
+    validates = validate is not None and _due(settings.validate_every, k, settings.steps)
+    if logs or saves or validates:
+        _check_finite(values, k, settings)
+    if logs:
+        record |= {name: float(value) for name, value in values.items()}
         record["learning_rate"] = learning_rate(settings, k)
-        info = f"loss {record['loss']:.4f}"
-    if validate is not None and _due(settings.validate_every, k, settings.steps):
-        record |= validate(trainer.ema.module)
-    if record:
-        log.write((json.dumps({"step": k + 1, **record}) + "\n").encode())
-        log.flush()
-    task.advance(1, info)
+    if validate is not None and validates:
+        # a short forecast may well blow up early in training, and JSON has no NaN
+        found = validate(trainer.ema.module)
+        record |= {name: value if math.isfinite(value) else None for name, value in found.items()}
+    return record
+
+
+def _check_finite(values: dict[str, Tensor], k: int, settings: TrainingSection) -> None:
+    loss, norm = float(values["loss"]), float(values["gradient_norm"])
+    if not math.isfinite(loss + norm):
+        raise DivergedError(
+            f"loss {loss:g}, gradient norm {norm:g} at step {k + 1}: lower training.learning_rate "
+            f"(now {settings.learning_rate:g}) or check the data, and start over with --force"
+        )
+
+
+@contextmanager
+def _log(folder: Path, size: int) -> Iterator[FileIO]:
+    """The log, cut to what it held when the checkpoint was written, to be continued."""
+    path = folder / LOG
+    with explained(path):
+        path.touch()
+        log = path.open("r+b", buffering=0)
+    with log:
+        log.truncate(min(size, path.stat().st_size))
+        log.seek(0, os.SEEK_END)
+        yield log
 
 
 def _due(every: int, k: int, steps: int) -> bool:
@@ -219,5 +261,5 @@ def _stopping() -> Iterator[Sequence[int]]:
 
 def history(folder: Path) -> list[dict[str, float]]:
     """What a run logged, step by step."""
-    path = folder / "metrics.jsonl"
+    path = folder / LOG
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from driftway.diffusions import Diffusion
+from driftway.errors import ConfigError
 from driftway.interpolants import Coefficients, Interpolant
 from driftway.noise import White
 from driftway.predictions import Data, Drift, Prediction, Velocity
 from driftway.randomness import Stream
+
+TOLERABLE = 10.0  # amplification of a network's error, beyond which its answer is not used to leave a point
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,23 @@ class Transport:
         a, b, c = self.prediction.coefficients(self.interpolant, t)
         A, B, C = wanted.coefficients(self.interpolant, t)
         det = b * gamma - c * beta
-        if bool(det == 0):
-            raise ValueError(f"{self.prediction} at t = {float(t)} does not determine {wanted} on {self.interpolant}")
+        if bool((det == 0).any()):
+            raise ConfigError(f"{self.prediction} does not determine {wanted} on {self.interpolant} at t = {t.tolist()}")
         lam, mu = (B * gamma - C * beta) / det, (b * C - c * B) / det
         return Coefficients(lam, mu, A - lam * a - mu * alpha)
+
+    def amplification(self, wanted: Prediction, t: Tensor) -> Tensor:
+        """By how much an error relative to the network's output grows in `wanted`: |λ|·√(a² + b² + c²)."""
+        if wanted == self.prediction:
+            return torch.ones_like(t)
+        target = self.prediction.coefficients(self.interpolant, self.interpolant.inside(t))
+        return self._conversion(t, wanted).x0.abs() * torch.stack(target).square().sum(0).sqrt()
+
+    def departure(self) -> Tensor:
+        """The earliest time at which the network tells x1 well enough to leave a point."""
+        times = torch.logspace(-6, 0, 61, dtype=torch.float64)[:-1]
+        growth = self.amplification(Data(), times)
+        return times[(growth <= growth.min().clamp_min(TOLERABLE)).nonzero()[0, 0]]
 
     def draw(self, stream: Stream) -> Tensor:
         """Noise of the law that the network was trained with: the only source of noise for samplers."""
@@ -82,7 +99,7 @@ class Transport:
 
     def leap(self, s: Tensor, stream: Stream, temperature: float = 1.0) -> Tensor:
         """x_s = α·x0 + β·ξ(x0) + γ·z in one network call: how a sampler leaves a point, where an ODE is singular."""
-        t = s.new_tensor(self.interpolant.departure)
+        t = self.departure()
         z = temperature * self.draw(stream) if temperature else self.source * 0
         near = self.interpolant.coefficients(t)(self.source, self.source, z)
         return self.interpolant.coefficients(s)(self.source, self.data(near, t), z)

@@ -1,16 +1,11 @@
 """The two things that are fitted, each from one experiment into one run folder: an autoencoder, then a stepper.
 
-A run folder holds the resolved `config.yaml`, `manifest.json` (versions, seeds, data, times), `metrics.jsonl`,
-`checkpoints/` and, when it is finished, the emulator: an autoencoder's run is one whose stepper is persistence.
+An autoencoder's run ends in an emulator whose stepper is persistence.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import platform
-import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,32 +14,46 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from driftway.build import Signature, Spec, build_codec, build_stepper, describe, save_emulator
+from driftway.build import (
+    Signature,
+    Spec,
+    build_codec,
+    build_stepper,
+    check_codec,
+    check_stepper,
+    describe,
+    save_emulator,
+)
+from driftway.checkpoints import read_json
 from driftway.codecs import Chain, Standardize
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields, Transition, coarsen
+from driftway.data.trajectories import Axis, Fields, Transition, Transitions, coarsen
 from driftway.emulator import Emulator
-from driftway.errors import ConfigError, DataError, StorageError
-from driftway.metrics import crps, vrmse
+from driftway.errors import ConfigError, DataError, naming
 from driftway.networks.autoencoder import Autoencoder
 from driftway.progress import progress
-from driftway.randomness import stream
-from driftway.schema import Experiment, dump
+from driftway.randomness import seeded
+from driftway.runs import Run, locked, opened
+from driftway.schema import Experiment
 from driftway.steppers import LearnedStepper
-from driftway.storage import atomic_write, explained
 from driftway.training import Batches, fit
-from driftway.version import __version__
+from driftway.validation import Reconstructions, Rollouts
 
 
-def layout_of(data: Trajectories) -> Layout:
-    """The layout of a data set's states."""
-    return Layout(data.fields, data.axes, data.dt, data.time_units)
+def layout_of(data: Trajectories, stride: int = 1) -> Layout:
+    """The layout of a data set's states, every `stride`-th frame."""
+    return Layout(data.fields, data.axes, data.dt * stride, data.time_units)
 
 
 def signature_of(data: Trajectories) -> Signature:
     """What a codec or stepper has to work on."""
     return Signature(len(data.fields), data.boundary, data.known, len(data.parameters))
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run folder holds its emulator."""
+    return (folder / "emulator.json").is_file()
 
 
 def use_threads(count: int | None) -> None:
@@ -57,59 +66,48 @@ def use_threads(count: int | None) -> None:
 class Encoded:
     """Transitions as a codec shows them to a stepper."""
 
-    transitions: Any
-    codec: nn.Module
+    transitions: Transitions
+    codec: Chain
 
     def __len__(self) -> int:
         return len(self.transitions)
 
     @torch.no_grad()
     def batch(self, indices: np.ndarray) -> Transition:
-        source, target, conditioning = self.transitions.batch(indices)
-        encode: Any = self.codec.encode
-        return Transition(encode(source, conditioning.params), encode(target, conditioning.params), conditioning)
+        source, target, known = self.transitions.batch(indices)
+        return Transition(self.codec.encode(source, known.params), self.codec.encode(target, known.params), known)
+
+    def frames(self, count: int) -> Tensor:
+        """The sources of at most `count` transitions, evenly spaced."""
+        return self.batch(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)).source
 
 
-# --- run folders ---------------------------------------------------------------------------------------------------
+def _check_components(experiment: Experiment) -> None:
+    """Find mistakes in descriptions before anything is read or written."""
+    check_codec(experiment.codec)
+    check_stepper(experiment.stepper)
 
 
-def finished(folder: Path) -> bool:
-    """Whether a run folder holds its emulator."""
-    return (folder / "emulator.json").is_file()
+def _trained(model: nn.Module, transitions: Encoded, run: Run, validate: Any) -> nn.Module:
+    experiment, axes = run.experiment, transitions.transitions.data.axes
+    symmetry = tuple(axis.symmetry for axis in axes) if experiment.training.augment else ()
+    run.begin()
+    return fit(
+        model,
+        Batches(transitions, experiment.training.batch, experiment.seed, symmetry),
+        experiment.training,
+        run.folder,
+        seed=experiment.seed,
+        resume=run.resume,
+        validate=validate,
+        label=experiment.name,
+    )
 
 
-def _open_run(folder: Path, experiment: Experiment, resume: bool, force: bool) -> None:
-    config = dump(experiment)
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        present = folder / "config.yaml"
-        if present.exists() and not (resume or force):
-            raise StorageError(f"{folder} holds a run already: go on with --resume, start over with --force")
-        if resume and present.exists() and present.read_text() != config:
-            raise ConfigError(f"{present} differs from the configuration given: resume with the same one, or --force")
-        atomic_write(present, config.encode())
-
-
-def _write_manifest(folder: Path, experiment: Experiment, data: Trajectories, started: float, **facts: Any) -> None:
-    manifest = {
-        "driftway": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "command": " ".join(["driftway", *sys.argv[1:]]),
-        "seed": experiment.seed,
-        "data": {"path": experiment.data.path, "fingerprint": data.fingerprint()},
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-        "seconds": round(time.time() - started, 1),
-        **facts,
-    }
-    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+def _saved(emulator: Emulator, trained: nn.Module, run: Run) -> Emulator:
+    save_emulator(emulator, run.folder, force=True)
+    run.finish(parameters=sum(p.numel() for p in trained.parameters()))
+    return emulator
 
 
 # --- the autoencoder -----------------------------------------------------------------------------------------------
@@ -117,74 +115,61 @@ def _parameters(model: nn.Module) -> int:
 
 def fit_autoencoder(experiment: Experiment, folder: Path, *, resume: bool = False, force: bool = False) -> Emulator:
     """Fit the last codec of the experiment, an autoencoder, by reconstruction; those before it normalise."""
-    started = time.time()
-    _open_run(folder, experiment, resume, force)
-    data = open_data(experiment.data.path)
-    train = data.split("train").load()
-    codec, inner = build_codec(experiment.codec, signature_of(data))
-    *before, model = codec.codecs
-    if not isinstance(model, Autoencoder) or not all(isinstance(c, Standardize) for c in before):
-        raise ConfigError("to fit an autoencoder, codec must be [standardize, autoencoder], in this order")
-    seen = Chain(*before)
-    _standardize(before, train)
-    transitions = Encoded(train.transitions(experiment.data.stride), seen)
-    model.initialise(_some_frames(transitions, experiment.seed))
-    batches = Batches(transitions, experiment.training.batch, experiment.seed, _symmetry(train, experiment))
-    valid = Encoded(data.split("valid").load().transitions(experiment.data.stride), seen)
-    trained = fit(
-        model,
-        batches,
-        experiment.training,
-        folder,
-        seed=experiment.seed,
-        resume=resume,
-        validate=lambda m: {"valid_vrmse": _reconstruction(m, valid)},
-        label="autoencoder",
-    )
-    spec = describe(layout_of(data), experiment.codec, {"type": "persistence"}, None, inner.fields, inner.parameters)
-    emulator = Emulator(Chain(*before, trained), build_stepper("persistence", inner), layout_of(data), spec)
-    save_emulator(emulator, folder, force=True)
-    _write_manifest(folder, experiment, data, started, parameters=_parameters(trained))
-    return emulator
+    _check_components(experiment)
+    with opened(folder, experiment, resume=resume, force=force) as run:
+        data, stride = open_data(experiment.data.path), experiment.data.stride
+        with seeded(experiment.seed, "weights"):
+            codec, inner = build_codec(experiment.codec, signature_of(data))
+        *before, model = codec.codecs
+        if not isinstance(model, Autoencoder) or not all(isinstance(c, Standardize) for c in before):
+            raise ConfigError("to fit an autoencoder, codec must be [standardize, autoencoder], in this order")
+        train = data.split("train").load()
+        _standardize(before, train, experiment)
+        transitions = Encoded(train.transitions(stride), Chain(*before))
+        model.initialise(transitions.frames(1024))
+        validate = Reconstructions(Encoded(data.split("valid").transitions(stride), Chain(*before)))
+        trained = _trained(model, transitions, run, validate)
+        layout = layout_of(data)
+        spec = describe(layout, experiment.codec, {"type": "persistence"}, None, inner.fields, inner.parameters)
+        emulator = Emulator(Chain(*before, trained), build_stepper("persistence", inner), layout, spec)
+        return _saved(emulator, trained, run)
 
 
-def _standardize(codecs: list[nn.Module], train: Trajectories) -> None:
-    found = statistics(train)
+def _standardize(codecs: list[nn.Module], train: Trajectories, experiment: Experiment) -> None:
+    with naming(experiment.data.path):
+        found = statistics(train)
     for codec in codecs:
         assert isinstance(codec, Standardize)
         codec.fit(found.mean.tolist(), found.std.tolist())
 
 
-def _some_frames(transitions: Encoded, seed: int, count: int = 1024) -> Tensor:
-    """Evenly spaced frames, enough for a principal component analysis of patches."""
-    return transitions.batch(np.linspace(0, len(transitions) - 1, min(count, len(transitions))).astype(int)).source
-
-
-@torch.no_grad()
-def _reconstruction(model: nn.Module, valid: Encoded, count: int = 64) -> float:
-    frames = valid.batch(np.linspace(0, len(valid) - 1, min(count, len(valid))).astype(int)).source
-    decoded = model.decode(model.encode(frames))  # type: ignore[operator]
-    return float(vrmse(decoded, frames, space=frames.ndim - 2).mean())
-
-
-def _symmetry(data: Trajectories, experiment: Experiment) -> tuple[int, ...]:
-    return tuple(axis.symmetry for axis in data.axes) if experiment.training.augment else ()
-
-
 # --- latents -------------------------------------------------------------------------------------------------------
 
 
-def latents(run: Path, emulator: Emulator, data: Trajectories, batch: int = 64) -> Trajectories:
+def latents(run: Path, emulator: Emulator, data: Trajectories) -> Trajectories:
     """All states of a data set as the run's codec encodes them: made once, kept in the run folder."""
-    path, source = run / "latents.zarr", data.fingerprint()
-    weights = json.loads((run / "emulator.json").read_text())["sha256"]
-    if path.exists():
-        cached = open_zarr(path)
-        if (cached.attributes.get("source"), cached.attributes.get("weights")) == (source, weights):
-            return cached
+    weights = read_json(run / "emulator.json", "a finished run")["sha256"]
+    made_from = {"source": data.fingerprint(), "weights": weights}
+    cached = _cached(run / "latents.zarr", made_from)
+    if cached is not None:
+        return cached
+    with locked(run / "latents.lock", wait=True):
+        # another process may have made them while this one waited
+        return _cached(run / "latents.zarr", made_from) or _encoded(run / "latents.zarr", emulator, data, made_from)
+
+
+def _cached(path: Path, made_from: dict[str, str]) -> Trajectories | None:
+    try:
+        found = open_zarr(path)
+    except DataError:  # none there, or not whole
+        return None
+    return found if made_from.items() <= found.attributes.items() else None
+
+
+def _encoded(path: Path, emulator: Emulator, data: Trajectories, made_from: dict[str, str]) -> Trajectories:
     frames = int(np.prod(data.shape[:2]))
-    first = _encode(emulator.codec, data.select([0]))
-    template = _template(data, first.shape[2:], {"source": source, "weights": weights})
+    first = _encode(emulator.codec, data.select([0]).window(0, 1))
+    template = _template(data, first.shape[2:], made_from)
     with write_zarr(path, template, force=True) as writer, progress("encoding", frames) as task:
         for row in range(data.shape[0]):
             writer[[row]] = _encode(emulator.codec, data.select([row]))
@@ -193,11 +178,13 @@ def latents(run: Path, emulator: Emulator, data: Trajectories, batch: int = 64) 
 
 
 @torch.no_grad()
-def _encode(codec: Any, data: Trajectories) -> np.ndarray:
+def _encode(codec: Any, data: Trajectories, batch: int = 64) -> np.ndarray:
     states = torch.from_numpy(np.asarray(data.states))
     rows, times = (places.ravel() for places in np.indices(states.shape[:2]))
     params = data.conditioning(rows, times).params
-    return codec.encode(states.flatten(0, 1), params).unflatten(0, states.shape[:2]).numpy()
+    parts = [slice(start, start + batch) for start in range(0, len(rows), batch)]
+    encoded = [codec.encode(states.flatten(0, 1)[at], None if params is None else params[at]) for at in parts]
+    return torch.cat(encoded).unflatten(0, states.shape[:2]).numpy()
 
 
 def latent_axes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, ...]:
@@ -243,6 +230,7 @@ class Prepared:
     pending: Chain
     specs: list[Spec]
     signature: Signature
+    layout: Layout
 
 
 def prepare(experiment: Experiment) -> Prepared:
@@ -256,91 +244,72 @@ def prepare(experiment: Experiment) -> Prepared:
             run = Path(spec["path"])
             emulator = Emulator.load(run)
             states = latents(run, emulator, data)
-            done += list(emulator.codec.codecs)
+            done += list(_chain(emulator).codecs)
             specs += emulator.spec["codec"]
         elif spec["type"] == "standardize" and not pending:
-            pending.append(Standardize(len(states.fields)))
-            _standardize(pending, states.split("train"))
+            pending += build_codec([spec], signature_of(states))[0].codecs
+            _standardize(pending, states.split("train"), experiment)
             specs.append(spec)
         else:
             raise ConfigError(
                 f"codec entry {spec}: a stepper takes {{type: run, path: …}} of a fitted autoencoder and standardize"
             )
     _, signature = build_codec(specs, signature_of(data))
-    return Prepared(data, states, Chain(*done, *pending), Chain(*pending), specs, signature)
+    layout = layout_of(data, experiment.data.stride)
+    return Prepared(data, states, Chain(*done, *pending), Chain(*pending), specs, signature, layout)
+
+
+def _chain(emulator: Emulator) -> Chain:
+    assert isinstance(emulator.codec, Chain)
+    return emulator.codec
 
 
 def fit_stepper(experiment: Experiment, folder: Path, *, resume: bool = False, force: bool = False) -> Emulator:
     """Fit the experiment's stepper on encoded transitions and save the emulator."""
-    started = time.time()
-    _open_run(folder, experiment, resume, force)
-    ready = prepare(experiment)
-    guess, guess_spec = _guess(experiment, ready)
-    model = build_stepper(experiment.stepper, ready.signature, guess)
-    if not isinstance(model, LearnedStepper):
-        raise ConfigError(f"stepper {experiment.stepper} has nothing to fit")
-    train = ready.states.split("train").load()
-    transitions = Encoded(train.transitions(experiment.data.stride), ready.pending)
-    model.prepare(lambda: _passes(transitions))
-    trained = fit(
-        model,
-        Batches(transitions, experiment.training.batch, experiment.seed, _symmetry(train, experiment)),
-        experiment.training,
-        folder,
-        seed=experiment.seed,
-        resume=resume,
-        validate=_Rollouts(ready, experiment),
-        label=experiment.name,
-    )
-    layout = replace(layout_of(ready.data), dt=ready.data.dt * experiment.data.stride)
-    inner = ready.signature
-    spec = describe(layout, ready.specs, dict(experiment.stepper), guess_spec, inner.fields, inner.parameters)
-    emulator = Emulator(ready.codec, trained, layout, spec)
-    save_emulator(emulator, folder, force=True)
-    _write_manifest(folder, experiment, ready.data, started, parameters=_parameters(trained))
-    return emulator
+    _check_components(experiment)
+    with opened(folder, experiment, resume=resume, force=force) as run:
+        ready, stride = prepare(experiment), experiment.data.stride
+        guess, guess_spec = _guess(experiment, ready)
+        with seeded(experiment.seed, "weights"):
+            model = build_stepper(experiment.stepper, ready.signature, guess)
+        if not isinstance(model, LearnedStepper):
+            raise ConfigError(f"stepper {experiment.stepper} has nothing to fit")
+        validation = experiment.training.validation
+        validate = Rollouts(ready.states, ready.pending, stride, validation, experiment.seed)
+        transitions = Encoded(ready.states.split("train").load().transitions(stride), ready.pending)
+        model.prepare(lambda: _passes(transitions))
+        trained: Any = _trained(model, transitions, run, validate)
+        inner, stepper = ready.signature, dict(experiment.stepper)
+        spec = describe(ready.layout, ready.specs, stepper, guess_spec, inner.fields, inner.parameters)
+        return _saved(Emulator(ready.codec, trained, ready.layout, spec), trained, run)
 
 
 def _guess(experiment: Experiment, ready: Prepared) -> tuple[LearnedStepper | None, Spec | None]:
-    """The frozen stepper of another run on the same codec, from whose answer the path starts."""
+    """The frozen stepper of another run on the same encoded states, from whose answer the path starts."""
     if experiment.guess is None:
         return None, None
-    emulator = Emulator.load(experiment.guess)
-    if not isinstance(emulator.stepper, LearnedStepper) or emulator.spec["guess"] is not None:
+    emulator, inner = Emulator.load(experiment.guess), ready.signature
+    if not isinstance(emulator.stepper, LearnedStepper) or emulator.stepper.random:
         raise ConfigError(f"guess {experiment.guess} is not a run of a deterministic stepper")
-    if emulator.spec["codec"] != ready.specs:
+    if not _equal(_chain(emulator), ready.codec):
         raise ConfigError(f"guess {experiment.guess} was fitted with another codec; fit it with this experiment's")
+    if emulator.layout != ready.layout or (emulator.spec["fields"], emulator.spec["parameters"]) != (
+        inner.fields,
+        inner.parameters,
+    ):
+        raise ConfigError(
+            f"guess {experiment.guess} was fitted to other fields, another grid or time step; fit it to "
+            f"{experiment.data.path} with data.stride {experiment.data.stride}"
+        )
     return emulator.stepper, emulator.spec["stepper"]
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules have the same weights."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def _passes(transitions: Encoded, size: int = 64) -> Any:
     """Every transition once, in batches."""
     return (transitions.batch(np.arange(i, min(i + size, len(transitions)))) for i in range(0, len(transitions), size))
-
-
-class _Rollouts:
-    """Validation by short rollouts of the validation split, in encoded space."""
-
-    def __init__(self, ready: Prepared, experiment: Experiment):
-        self.settings, self.seed = experiment.training.validation, experiment.seed
-        valid, stride = ready.states.split("valid"), experiment.data.stride
-        count = min(self.settings.trajectories, valid.shape[0])
-        leads = min(self.settings.leads, (valid.shape[1] - 1) // stride)
-        if leads < 1:
-            raise DataError(f"validation trajectories have {valid.shape[1]} frames, too few for one step of {stride}")
-        window = valid.select(range(count)).window(0, leads * stride + 1).load()
-        states = torch.from_numpy(np.asarray(window.states))[:, ::stride]
-        self.states = ready.pending.encode(states.flatten(0, 1)).unflatten(0, states.shape[:2])
-
-    @torch.no_grad()
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        members = self.settings.members if model.random else 1
-        now = self.states[:, 0].repeat(members, *(1,) * (self.states.ndim - 2))
-        keys = [(row, m) for m in range(members) for row in range(len(self.states))]
-        errors, scores, space = [], [], self.states.ndim - 3
-        for lead in range(1, self.states.shape[1]):
-            now = model.step(now, stream=stream(self.seed, "validate", lead, rows=keys))  # type: ignore[operator]
-            ensemble = now.unflatten(0, (members, -1))
-            errors.append(float(vrmse(ensemble.mean(0), self.states[:, lead], space=space).mean()))
-            scores.append(float(crps(ensemble, self.states[:, lead], space=space).mean()))
-        return {"valid_vrmse": float(np.mean(errors)), "valid_crps": float(np.mean(scores))}

@@ -93,14 +93,26 @@ def test_as_many_latents_as_pixels_lose_nothing() -> None:
     torch.testing.assert_close(model.decode(model.encode(test)), test, rtol=0, atol=1e-8)
 
 
-def test_initialised_latents_are_uncorrelated_ordered_and_of_equal_size() -> None:
+def test_initialised_latents_are_uncorrelated_and_ordered() -> None:
     train = fields(40)
-    model = small().initialise(train)
-    z = model.encode(train).detach()
-    rows = z.transpose(0, 1).flatten(1)
-    np.testing.assert_allclose(np.cov(rows.numpy(), bias=True), 0.25 * np.eye(5), rtol=0, atol=1e-10)
+    z = small().initialise(train).encode(train).detach()
+    covariance = np.cov(z.transpose(0, 1).flatten(1).numpy(), bias=True)
+    variances = np.diag(covariance)
+    np.testing.assert_allclose(covariance, np.diag(variances), rtol=0, atol=1e-10)
+    assert variances[0] == pytest.approx(0.25)
+    assert (np.diff(variances) < 0).all()
     errors = [small(latent=c).initialise(train).loss(transition(train), NOBODY).item() for c in (1, 2, 5, 9)]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_the_initialised_code_keeps_distances() -> None:
+    """So that an error in any latent costs the same when it is decoded."""
+    train = fields(40)
+    model = small().initialise(train)
+    z = model.encode(train[:5]).detach()
+    errors = torch.eye(5, dtype=torch.float64).reshape(5, 5, 1, 1) * torch.ones_like(z)
+    costs = (model.decode(z + errors) - model.decode(z)).square().sum((1, 2, 3))
+    torch.testing.assert_close(costs, costs.mean().expand(5), rtol=1e-9, atol=0)
 
 
 def test_initialise_unlearns() -> None:

@@ -57,9 +57,13 @@ def check(
     *,
     nested: Nested = NO_COMPONENTS,
     given: Collection[str] = (),
+    besides: Collection[str] = (),
 ) -> None:
-    """Raise the ConfigError that `construct` would; `given` names what the program is yet to supply."""
-    _resolve(registry, spec, nested, given)
+    """Raise the ConfigError that `construct` would; `given` names what the program is yet to supply.
+
+    `besides` are those of the given that a description may hold as well and that the caller has taken out of it.
+    """
+    _resolve(registry, spec, nested, given, besides)
 
 
 def _resolve(
@@ -67,6 +71,7 @@ def _resolve(
     spec: Mapping[str, Any] | str,
     nested: Nested,
     given: Collection[str],
+    besides: Collection[str] = (),
 ) -> tuple[Callable[..., T], dict[str, Any]]:
     """The factory of a description and its settings, checked."""
     name = _name(spec)
@@ -80,7 +85,7 @@ def _resolve(
         if key in given:
             raise _error(key, f"'{key}' of {name} is set by the program; remove it")
         if key not in open_to:
-            raise _error(key, _unknown(f"key '{key}' of {name}", key, open_to))
+            raise _error(key, _unknown(f"key '{key}' of {name}", key, [*open_to, *besides]))
     if odd := [key for key in given if key not in parameters]:
         raise _error(spec, f"{name} does not take '{odd[0]}', which the program supplies; add the parameter")
     for key in open_to:
@@ -140,6 +145,7 @@ def _checked(hint: Any, value: Any, spec: Any, key: str) -> Any:
 def explain(error: ErrorDetails) -> str:
     """A pydantic error as the end of a sentence that starts with the key."""
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = message[:1].lower() + message[1:].replace("valid tuple", "list").replace("valid dictionary", "mapping")
     if error["type"] == "model_type":
         message = "should be a mapping"
     expected = str(error.get("ctx", {}).get("expected", "")).split("'")[1::2]

@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from driftway.errors import ConfigError
 
@@ -288,9 +289,20 @@ def _patch(text: str) -> Document:
     return patch
 
 
+class _Representer(SafeRepresenter):
+    """Writes line breaks and other characters that cannot be seen as escapes: YAML would fold or drop them."""
+
+    def text(self, value: str) -> ScalarNode:
+        return self.represent_scalar(f"{TAG}str", value, style=None if value.isprintable() else '"')
+
+
+_Representer.add_representer(str, _Representer.text)
+
+
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """YAML that reads back as equal values."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 2**16
     text = io.StringIO()
     yaml.dump(plain(values), text)

@@ -3,7 +3,8 @@
 from driftway.data.files import inspect, open_data, verify
 from driftway.data.statistics import Statistics, statistics
 from driftway.data.trajectories import Axis, Conditioning, Fields, Trajectories, Transition, unwritten
-from driftway.data.well import open_well, save_well
+from driftway.data.well import open_well
+from driftway.data.well_writer import save_well
 from driftway.data.zarr_store import open_zarr, save_zarr, write_zarr
 
 __all__ = [

@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 
 from driftway.data.layout import Layout
+from driftway.data.zarr_store import UNREADABLE, chunk_options
 from driftway.errors import DataError
 from driftway.randomness import Key
 from driftway.storage import atomic_folder, explained
@@ -58,9 +59,8 @@ class _Memory:
 
 
 class _Folder:
-    def __init__(self, partial: Path, final: Path, layout: Layout):
-        self.final, self.layout = final, layout
-        self.arrays = [zarr.open_array(partial / name, mode="r+") for name in layout.fields.names]
+    def __init__(self, final: Path, arrays: Sequence[zarr.Array]):
+        self.final, self.arrays = final, arrays
 
     def put(self, members: slice, trajectories: slice, lead: int, states: np.ndarray) -> None:
         with explained(self.final):
@@ -96,29 +96,36 @@ def on_disk(out: Path, members_per_chunk: int, force: bool = False) -> Callable[
             template.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
             group = zarr.open_group(partial, mode="r+")
             _, *space = layout.shape
-            for name, unit in zip(layout.fields.names, layout.fields.units, strict=True):
+            arrays = [
                 group.create_array(
                     name,
                     shape=(members, len(names), leads, *space),
                     chunks=(members_per_chunk, 1, 1, *space),
-                    dtype="float32",
-                    compressors=[zarr.codecs.BloscCodec(cname="zstd", clevel=1), zarr.codecs.Crc32cCodec()],
-                    fill_value=float("nan"),
                     dimension_names=dims,
                     attributes={"units": unit},
+                    config={"write_empty_chunks": True},
+                    **chunk_options(),
                 )
-            yield _Folder(partial, out, layout)
+                for name, unit in zip(layout.fields.names, layout.fields.units, strict=True)
+            ]
+            yield _Folder(out, arrays)
 
     return writer
 
 
 def open_forecast(path: Path) -> xr.Dataset:
-    """A forecast on disk, read lazily."""
+    """A forecast on disk, checked for missing files and read lazily."""
     if not (path / "zarr.json").is_file():
         raise DataError(
             f"{path} is not a forecast: it has no zarr.json; make one with `driftway forecast RUN --out {path}`"
         )
-    return xr.open_zarr(path, consolidated=False, chunks=None)
+    try:
+        for name, array in zarr.open_group(path, mode="r").arrays():
+            if array.ndim > len(AXES) and array.nchunks_initialized < array.nchunks:
+                raise DataError(f"{path}: {array.nchunks - array.nchunks_initialized} files of '{name}' are missing")
+        return xr.open_zarr(path, consolidated=False, chunks=None)
+    except UNREADABLE as error:
+        raise DataError(f"{path} is not a readable forecast: {' '.join(str(error).split())}; make it again") from error
 
 
 def _coordinates(layout: Layout, members: int, names: Sequence[Key], leads: int) -> dict[str, Any]:

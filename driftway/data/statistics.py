@@ -73,7 +73,8 @@ def _check_finite(data: Trajectories, block: np.ndarray, row: int) -> None:
         time, channel = bad[0][:2]
         raise DataError(
             f"field '{data.fields.names[channel]}' holds {block[tuple(bad[0])]} at trajectory {row}, frame {time} "
-            f"({len(bad)} such values in this trajectory): fill them, or leave the trajectory out"
+            f"(of {data.shape[0]} and {data.shape[1]}, counted from 0), one of {len(bad)} such values in this "
+            "trajectory: fill them, or leave the trajectory out"
         )
 
 

@@ -17,6 +17,7 @@ from driftway.randomness import generator
 
 BOUNDARIES = ("periodic", "wall", "open")
 SPLITS = ("train", "valid", "test")
+RESERVED = ("trajectory", "time", "split")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ class Transition(NamedTuple):
 class Reader(Protocol):
     """States on disk, opened when they are first read, in whichever process reads them."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, T, C, *S)."""
+        ...
 
     def read(self, row: int, start: int, stop: int) -> np.ndarray:
         """Frames start … stop − 1 of one trajectory: (t, C, *S), float32."""
@@ -109,11 +113,26 @@ class Lazy:
 
     def __getitem__(self, key: Any) -> Any:
         """A view for `[rows]` and `[rows, slice]`; values (B, C, *S) for two lists of indices, as numpy has it."""
-        rows, times = key if isinstance(key, tuple) else (key, slice(None))
-        if isinstance(times, slice):
+        pair: Any = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        rows, times = pair
+        if isinstance(times, slice) and (isinstance(rows, slice) or np.ndim(rows) == 1):
             return Lazy(self.reader, self.rows[rows], self.times[times])
-        frames = zip(self.rows[rows].tolist(), self.times[times].tolist(), strict=True)
-        return np.stack([self.reader.read(row, time, time + 1)[0] for row, time in frames])
+        if np.ndim(rows) == np.ndim(times) == 1 and len(rows) == len(times):
+            return self._frames(self.rows[rows], self.times[times])
+        raise TypeError(
+            "states on disk take [rows], [rows, slice] or two lists of one length; `load()` takes any index"
+        )
+
+    def _frames(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Frames that follow one another are read together, since a chunk may hold several."""
+        frames = np.empty((len(rows), *self.shape[2:]), np.float32)
+        order = np.lexsort((times, rows))
+        jumps = (np.diff(rows[order]) != 0) | (np.diff(times[order]) > 1)
+        for run in np.split(order, np.flatnonzero(jumps) + 1) if len(order) else ():
+            first, last = int(times[run[0]]), int(times[run[-1]])
+            block = self.reader.read(int(rows[run[0]]), first, last + 1)
+            frames[run] = block if len(block) == len(run) else block[times[run] - first]
+        return frames
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         states = np.empty(self.shape, np.float32 if dtype is None else dtype)
@@ -166,11 +185,21 @@ class Trajectories:
             raise DataError(f"dt must be above 0, got {self.dt}")
         if self.splits is not None and (len(self.splits) != self.shape[0] or not set(self.splits) <= set(SPLITS)):
             raise DataError(f"splits must name {', '.join(SPLITS)} for each of the {self.shape[0]} trajectories")
+        self._check_names()
         wanted = {"parameters": self.shape[:1], "static": space, "forcing": (self.shape[1], *space)}
         for kind, shape in wanted.items():
             for name, values in getattr(self, kind).items():
                 if np.shape(values) != shape:
                     raise DataError(f"{kind} '{name}' has the shape {np.shape(values)}, must have {shape}")
+
+    def _check_names(self) -> None:
+        names = [*self.fields.names, *self.parameters, *self.static, *self.forcing, *(axis.name for axis in self.axes)]
+        twice = next((name for name in names if [*names, *RESERVED].count(name) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"the name '{twice}' is taken: fields, parameters, static, forcing and axes need different ones, "
+                f"and none may be {', '.join(RESERVED)}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -215,6 +244,8 @@ class Trajectories:
 
     def stride(self, step: int) -> Trajectories:
         """Every step-th frame; dt grows with it."""
+        if step < 1:
+            raise DataError(f"a stride must be at least 1, got {step}")
         return replace(self._at(slice(None, None, step)), dt=self.dt * step)
 
     def _at(self, times: slice) -> Trajectories:
@@ -240,8 +271,13 @@ class Trajectories:
         """A SHA-256 that changes with the data: of the files they are read from, or of the states in memory."""
         if self.digest:
             return self.digest
-        about = repr((self.fields, self.axes, self.dt, self.time_units, self.splits, self.shape))
-        return hashlib.sha256(about.encode() + np.ascontiguousarray(self.states).tobytes()).hexdigest()
+        about = (self.fields, self.axes, self.dt, self.time_units, self.splits, self.shape)
+        digest = hashlib.sha256(repr(about).encode())
+        for row in range(self.shape[0]):
+            digest.update(np.asarray(self.states[[row]]).tobytes())
+        for name, values in sorted({**self.parameters, **self.static, **self.forcing}.items()):
+            digest.update(name.encode() + np.asarray(values).tobytes())
+        return digest.hexdigest()
 
     def _derived(self, kind: str, what: Any) -> str:
         return hashlib.sha256(repr((self.digest, kind, what)).encode()).hexdigest() if self.digest else ""
@@ -268,13 +304,14 @@ class Transitions:
     def batch(self, indices: np.ndarray) -> Transition:
         """The transitions with these numbers, as float32 tensors on the CPU."""
         rows, times = np.divmod(np.asarray(indices), self._per_row)
-        source, target = self.data.states[rows, times], self.data.states[rows, times + self.stride]
+        both = self.data.states[np.concatenate([rows, rows]), np.concatenate([times, times + self.stride])]
+        source, target = np.split(both, 2)
         return Transition(_tensor(source), _tensor(target), self.data.conditioning(rows, times))
 
 
 def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Fields (B, F, *S) averaged over the cells of a coarser grid."""
-    pool = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(shape) - 1]
+    pool: Any = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(shape) - 1]
     return fields if tuple(fields.shape[2:]) == shape else pool(fields, shape)
 
 

@@ -21,12 +21,13 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from driftway.data.trajectories import SPLITS, Axis, Fields, Lazy, Trajectories
 from driftway.errors import DataError
-from driftway.storage import atomic_folder, explained, sha256
+from driftway.storage import atomic_folder, explained, sha256, stamp
 
 FORMAT = 1
 CHUNK_BYTES = 4_000_000
 SUMS = Path("trajectory") / "SHA256SUMS"
 SPLIT_FLAGS = {"flag_values": list(range(len(SPLITS))), "flag_meanings": " ".join(SPLITS)}
+RESERVED = ("Conventions", "driftway_format", "dt", "fields")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
@@ -114,8 +115,9 @@ def _described(data: Trajectories) -> xr.Dataset:
     variables |= {name: (["time", *axes], np.asarray(v)) for name, v in data.forcing.items()}
     if data.splits is not None:
         variables["split"] = ("trajectory", np.array([SPLITS.index(s) for s in data.splits], np.int8), SPLIT_FLAGS)
-    about = {"Conventions": "CF-1.11", "driftway_format": FORMAT, "dt": data.dt, **data.attributes}
-    return xr.Dataset(variables, coordinates, about)
+    # A group lists its arrays in no particular order, so that the order of the channels is kept beside them.
+    about = {"Conventions": "CF-1.11", "driftway_format": FORMAT, "dt": data.dt, "fields": list(data.fields.names)}
+    return xr.Dataset(variables, coordinates, {**data.attributes, **about})
 
 
 def _files(folder: Path) -> list[str]:
@@ -146,7 +148,7 @@ class ZarrReader:
             return np.asarray(_array(self.path, name)[row, start:stop], dtype=np.float32)
         except UNREADABLE as error:
             raise DataError(
-                f"{self.path}: field '{name}' of trajectory {row} is damaged ({error}); `driftway data verify` "
+                f"{self.path}: field '{name}' of trajectory {row} is damaged ({_line(error)}); `driftway data verify` "
                 "lists the files, copy or make them again"
             ) from error
 
@@ -170,15 +172,17 @@ def open_zarr(path: str | Path) -> Trajectories:
     try:
         dataset = xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
     except UNREADABLE as error:
-        raise DataError(f"{path} is not a readable zarr folder: {error}") from error
+        raise DataError(f"{path} is not a readable zarr folder: {_line(error)}") from error
     _array.cache_clear()
-    digest = sha256(path / SUMS) if sums else ""
+    digest = sha256(path / SUMS) if sums else stamp(path / name for name in _files(path))
     return _trajectories(path, dataset, digest)
 
 
 def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     variables = {str(name): v for name, v in dataset.data_vars.items()}
-    names = tuple(name for name, v in variables.items() if v.dims[:2] == ("trajectory", "time") and v.ndim > 2)
+    found = sorted(name for name, v in variables.items() if v.dims[:2] == ("trajectory", "time") and v.ndim > 2)
+    order = list(dataset.attrs.get("fields", found))
+    names = tuple(sorted(found, key=lambda name: order.index(name) if name in order else len(order)))
     if not names:
         raise DataError(
             f"{path} has no variable with the dims (trajectory, time, axes …); it has {', '.join(variables)}"
@@ -193,18 +197,39 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
         fields=Fields(names, tuple(str(variables[name].attrs.get("units", "1")) for name in names)),
         axes=tuple(_axis(dataset, name) for name in space),
         dt=_time_step(path, dataset),
-        time_units=str(dataset["time"].attrs.get("time_units", "1")) if "time" in dataset.coords else "1",
+        time_units=_time_units(dataset),
         parameters=_with_dims(variables, ("trajectory",)),
         static=_with_dims(variables, space),
         forcing=_with_dims(variables, ("time", *space)),
-        splits=tuple(SPLITS[code] for code in dataset["split"].values) if "split" in dataset else None,
-        attributes={k: v for k, v in dataset.attrs.items() if k not in ("Conventions", "driftway_format", "dt")},
+        splits=_splits(path, dataset),
+        attributes={k: v for k, v in dataset.attrs.items() if k not in RESERVED},
         digest=digest,
     )
 
 
 def _with_dims(variables: Mapping[str, xr.DataArray], dims: tuple[str, ...]) -> dict[str, np.ndarray]:
-    return {name: v.values for name, v in variables.items() if v.dims == dims and name != "split"}
+    """Numbers with these dims; names of runs and the like are passed over."""
+    return {
+        name: v.values for name, v in variables.items() if v.dims == dims and name != "split" and v.dtype.kind in "biuf"
+    }
+
+
+def _splits(path: Path, dataset: xr.Dataset) -> tuple[str, ...] | None:
+    if "split" not in dataset:
+        return None
+    codes = dataset["split"].values.tolist()
+    if not set(codes) <= set(range(len(SPLITS))):
+        raise DataError(f"{path}: 'split' must hold 0 ({SPLITS[0]}), 1 ({SPLITS[1]}) or 2 ({SPLITS[2]})")
+    return tuple(SPLITS[code] for code in codes)
+
+
+def _time_units(dataset: xr.Dataset) -> str:
+    about = dataset["time"].attrs if "time" in dataset.coords else {}
+    return str(about.get("time_units", about.get("units", "1")))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _axis(dataset: xr.Dataset, name: str) -> Axis:

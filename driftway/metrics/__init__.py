@@ -24,6 +24,7 @@ from driftway.metrics.errors import (
     spatial_mean,
     vrmse,
 )
+from driftway.metrics.intervals import Interval, interval, resampled_means
 from driftway.metrics.spectra import (
     SpectralMetric,
     Spectrum,
@@ -64,6 +65,7 @@ __all__ = [
     "SPECTRAL_METRICS",
     "CorrelationTime",
     "EnsembleMetric",
+    "Interval",
     "Metric",
     "SpectralMetric",
     "Spectrum",
@@ -75,12 +77,14 @@ __all__ = [
     "ensemble_mean_vrmse",
     "ensemble_squared_error",
     "ensemble_variance",
+    "interval",
     "isotropic_spectrum",
     "log_bands",
     "mae",
     "nrmse",
     "nyquist",
     "rank_histogram",
+    "resampled_means",
     "rmse",
     "skill",
     "spatial_mean",

@@ -25,7 +25,7 @@ from driftway.networks.layers import (
 from driftway.randomness import Stream
 
 GAIN = 0.1  # of learned parts: small, since the linear code that they correct is good already
-LATENT_STD = 0.5  # of each latent channel after `initialise`: far below the bound, where nothing saturates
+LATENT_STD = 0.5  # of the leading latent channel after `initialise`: far below the bound, nothing saturates
 LOG_VARIANCE = -6.0  # of the latent samples at the start, if there is a KL weight
 EMBEDDING = 128  # width of the parameters' embedding
 
@@ -182,8 +182,9 @@ class Autoencoder(nn.Module):
         """Set the linear code to the principal components of the patches of `frames`; unlearn the rest.
 
         frames: (N, channels, *S), standardised; they should hold many times channels·factorᵈ patches. Latent
-        channels are then ordered by the variance they explain and scaled to a standard deviation of one half.
-        A stage that is narrower than the channels folded into it keeps the leading components only.
+        channels are then ordered by the variance they explain and all scaled by one number, with which the first
+        has a standard deviation of one half: the code keeps distances, so that an error in any latent costs what it
+        costs when decoded. A stage that is narrower than the channels folded into it keeps the leading components.
         """
         h = frames
         for stage in self._stages():
@@ -214,18 +215,15 @@ class Autoencoder(nn.Module):
 
 
 def _set_principal(h: Tensor, fold: Linear, unfold: Linear, std: float | None = None) -> None:
-    """Project the channels of h (N, C, *S) on their leading principal components, of equal `std` if given."""
+    """Project the channels of h (N, C, *S) on their leading principal components, the first of `std` if given."""
     mean, covariance = _moments(h)
     if not torch.isfinite(covariance).all() or covariance.trace() <= 0:
         raise DataError("the frames given to the autoencoder are constant or not finite: give varying fields")
     variances, vectors = torch.linalg.eigh(covariance)
     count = min(len(fold.weight), len(variances))
     variances, vectors = variances.flip(0)[:count], vectors.flip(1)[:, :count]
-    # Directions without variance get no scale at all rather than an infinite one.
-    present = variances > 1e-10 * variances[0]
-    scale = torch.ones_like(variances) if std is None else std * variances.clamp_min(1e-300).rsqrt()
-    down = torch.where(present, scale, 0.0)[:, None] * vectors.T
-    up = torch.where(present, 1 / scale, 0.0) * vectors
+    scale = 1.0 if std is None else std / float(variances[0]) ** 0.5
+    down, up = scale * vectors.T, vectors / scale
     fold.set(down.to(fold.weight), -(down @ mean).to(fold.bias))
     unfold.set(up.to(unfold.weight), mean.to(unfold.bias))
 

@@ -59,8 +59,9 @@ class Kolmogorov(SpectralPDE):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(len(self.size) == 2, "size", "two numbers")
-        self._require(self.viscosity > 0, "viscosity", "> 0")
-        self._require(self.drag >= 0, "drag", "≥ 0")
+        self._require_waves(self.amplitude, self.cutoff)
+        self._require(0 < self.viscosity < math.inf, "viscosity", "> 0 and finite")
+        self._require(0 <= self.drag < math.inf, "drag", "≥ 0 and finite")
         highest = int(self.dealiasing * (self.size[1] // 2) - 1)
         self._require(1 <= self.mode <= highest, "mode", f"within 1..{highest}, the resolved waves along y")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -34,12 +35,17 @@ class KuramotoSivashinsky(SpectralPDE):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(len(self.size) == 1, "size", "one number")
+        self._require_waves(self.amplitude, self.cutoff)
 
     def linear(self, k: tuple[Tensor, ...]) -> Tensor:
         return k[0] ** 2 - k[0] ** 4
 
     def nonlinear(self, v: Tensor) -> Tensor:
-        return -0.5 * self.derivative(0) * self.to_modes(self.to_grid(v) ** 2)
+        return self._flux * self.to_modes(self.to_grid(v) ** 2)
 
     def initial(self, stream: Stream) -> Tensor:
         return self.amplitude * self.random_waves(stream, self.cutoff)
+
+    @cached_property
+    def _flux(self) -> Tensor:
+        return -0.5 * self.derivative(0)

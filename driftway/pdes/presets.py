@@ -6,6 +6,7 @@ Every number is replaceable: `PRESETS["kolmogorov"].override({"viscosity": 0.01,
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class Preset:
             raise ConfigError(f"{self.name}: frames = {self.frames}, must be ≥ 2 (one transition)")
         if min(self.trajectories) < 0 or sum(self.trajectories) == 0:
             raise ConfigError(f"{self.name}: trajectories = {tuple(self.trajectories)}, must be ≥ 0, some > 0")
-        if self.burn_in < 0 or abs(self.burn_in - self.spin_up * self.interval) > 1e-6 * self.interval:
+        if not 0 <= self.burn_in < math.inf or abs(self.burn_in - self.spin_up * self.interval) > 1e-6 * self.interval:
             limit = f"≥ 0 and a multiple of the interval {self.interval:g}"
             raise ConfigError(f"{self.name}: burn_in = {self.burn_in:g}, must be {limit}")
 
@@ -106,10 +107,6 @@ def _nearest(name: str, names: set[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(valid)}"
 
 
-def _checked(numbers: Mapping[str, Any], owner: object) -> dict[str, Any]:
-    return {name: _like(name, value, owner) for name, value in numbers.items()}
-
-
 def _like(name: str, value: Any, owner: object) -> Any:
     """`value` if it is of the kind the attribute has: whole numbers stay whole, lists become tuples."""
     present = getattr(owner, name)
@@ -122,6 +119,8 @@ def _like(name: str, value: Any, owner: object) -> Any:
 def _same_kind(name: str, value: Any, present: Any) -> Any:
     if isinstance(present, float) and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
+    if isinstance(present, str) and isinstance(value, str):
+        return str(value)
     if type(value) is not type(present):
         raise ConfigError(f"{name} = {value!r} is not of the kind of its default {present!r}")
     return value
@@ -165,7 +164,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "burgers",
             "1-D shocks that steepen, merge and decay, ν = 0.02: deterministic, not stationary",
-            Burgers(viscosity=0.02, dt=0.005, substeps=10, amplitude=1.5),
+            Burgers(viscosity=0.02, dt=0.005, substeps=10, amplitude=1.0),
             burn_in=0.0,
             frames=101,
             trajectories=Counts(256, 32, 64),
@@ -173,7 +172,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "burgers-stochastic",
             "1-D shocks stirred by white-in-time noise of a known law: the truth itself is random",
-            Burgers(viscosity=0.02, dt=0.01, substeps=10, forcing=0.5, forced=3),
+            Burgers(viscosity=0.03, dt=0.01, substeps=10, forcing=0.5, forced=3),
             burn_in=10.0,
             frames=101,
             trajectories=Counts(256, 32, 64),

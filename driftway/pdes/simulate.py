@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -45,16 +48,33 @@ def _pooled(
     preset: Preset, seed: int, chunks: list[list[int]], progress: Progress | None, workers: int
 ) -> Iterator[np.ndarray]:
     pending: deque[Future[np.ndarray]] = deque()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = iter(chunks)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
+    try:
         # A bounded queue: finished chunks would fill the memory if the caller were slower than the workers.
-        for chunk in waiting:
+        for chunk in chunks:
             pending.append(pool.submit(_trajectories, preset, seed, chunk))
             if len(pending) > 2 * workers:
                 yield _finished(pending, preset, progress)
         while pending:
             yield _finished(pending, preset, progress)
+    finally:
+        # What has not begun when a trajectory diverges or the caller stops is not waited for.
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    torch.set_num_threads(1)
+    # Ctrl-C reaches every process of a terminal; the caller alone has something to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _finished(pending: deque[Future[np.ndarray]], preset: Preset, progress: Progress | None) -> np.ndarray:

@@ -52,7 +52,7 @@ class SpectralPDE(ABC):
         length: box length per axis
         dt: internal time step; halve it when a run diverges
         substeps: internal steps per stored interval
-        order: 4 unless dt is bound by accuracy of 1e-3 or worse
+        order: of the time step, 1, 2 or 4; its cost is that many evaluations of N
         dealiasing: the kept fraction of wavenumbers, 2/3 for quadratic N, 1/2 for cubic
         dtype: precision of the computation; the answer has that of the state
         device: where the computation runs; the answer is on the device of the state
@@ -73,16 +73,22 @@ class SpectralPDE(ABC):
         require = self._require
         require(len(self.size) == len(self.length), "size", "as many numbers as length")
         require(min(self.size) >= 6, "size", "≥ 6 points on every axis")
-        require(min(self.length) > 0, "length", "> 0 on every axis")
-        require(math.isfinite(self.dt) and self.dt > 0, "dt", "> 0")
+        require(all(0 < length < math.inf for length in self.length), "length", "> 0 and finite on every axis")
+        require(0 < self.dt < math.inf, "dt", "> 0 and finite")
         require(self.substeps >= 1, "substeps", "≥ 1")
         require(self.order in SCHEMES, "order", "1, 2 or 4")
         require(0 < self.dealiasing <= 1, "dealiasing", "in (0, 1]")
         require(self.dtype in ("float32", "float64"), "dtype", "float32 or float64")
+        require(_usable(self.device), "device", "one that torch can use here; cpu always works")
 
     def _require(self, holds: bool, name: str, limit: str) -> None:
         if not holds:
             raise ConfigError(f"{type(self).__name__}: {name} = {getattr(self, name)!r}, must be {limit}")
+
+    def _require_waves(self, amplitude: float, cutoff: int) -> None:
+        highest = max(self.size) // 2
+        self._require(math.isfinite(amplitude), "amplitude", "finite")
+        self._require(1 <= cutoff <= highest, "cutoff", f"within 1..{highest}, the waves on the grid")
 
     @abstractmethod
     def linear(self, k: tuple[Tensor, ...]) -> Tensor:
@@ -217,6 +223,14 @@ class SpectralPDE(ABC):
     def _scheme(self) -> Scheme:
         # N is only ever used times a gain, so that masking the gains dealiases it at no cost.
         return scheme(self.order, self._symbol * self.dt, self.dt * self._mask, self.cast)
+
+
+def _usable(device: str) -> bool:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
 
 
 def _rows(state: Tensor, stream: Stream | None, rows: slice) -> tuple[Tensor, Stream | None]:

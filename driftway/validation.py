@@ -1,0 +1,65 @@
+"""What training is watched by: how well an autoencoder reconstructs, how well a stepper forecasts the valid split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from driftway.data import Trajectories
+from driftway.emulator import repeated
+from driftway.errors import DataError
+from driftway.metrics import crps, vrmse
+from driftway.randomness import stream
+from driftway.schema import ValidationSection
+from driftway.training import moved
+
+
+class Reconstructions:
+    """VRMSE of decoded frames, evenly spaced over the valid split."""
+
+    def __init__(self, transitions: Any, count: int = 64):
+        self.batch = transitions.batch(np.linspace(0, len(transitions) - 1, min(count, len(transitions))).astype(int))
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        autoencoder: Any = model
+        frames, _, known = moved(self.batch, next(model.parameters()).device)
+        decoded = autoencoder.decode(autoencoder.encode(frames, known.params), known.params)
+        return {"valid_vrmse": float(vrmse(decoded, frames, space=frames.ndim - 2).mean())}
+
+
+class Rollouts:
+    """Scores of short forecasts of the valid split, in encoded space, averaged over their leads."""
+
+    def __init__(self, states: Trajectories, codec: Any, stride: int, settings: ValidationSection, seed: int):
+        valid = states.split("valid")
+        count, leads = (
+            min(settings.trajectories, valid.shape[0]),
+            min(settings.leads, (valid.shape[1] - 1) // stride),
+        )
+        if leads < 1:
+            raise DataError(f"validation trajectories have {valid.shape[1]} frames, too few for one step of {stride}")
+        self.data = valid.select(range(count)).window(0, leads * stride + 1).load()
+        frames = torch.from_numpy(np.asarray(self.data.states))[:, ::stride]
+        self.states: Tensor = codec.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        self.stride, self.members, self.seed = stride, settings.members, seed
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        stepper: Any = model
+        truth, members = self.states.to(next(model.parameters()).device), self.members if stepper.random else 1
+        count, leads, space = len(truth), truth.shape[1] - 1, truth.ndim - 3
+        now = truth[:, 0].repeat(members, *(1,) * (truth.ndim - 2))
+        keys = [(row, m) for m in range(members) for row in range(count)]
+        errors, scores = [], []
+        for lead in range(1, leads + 1):
+            at = np.full(count, (lead - 1) * self.stride)
+            known = repeated(self.data.conditioning(np.arange(count), at), slice(None), members, now)
+            now = stepper.step(now, known, stream(self.seed, "validate", lead, rows=keys))
+            ensemble = now.unflatten(0, (members, count))
+            errors.append(float(vrmse(ensemble.mean(0), truth[:, lead], space=space).mean()))
+            scores.append(float(crps(ensemble, truth[:, lead], space=space).mean()))
+        return {"valid_vrmse": float(np.mean(errors)), "valid_crps": float(np.mean(scores))}
