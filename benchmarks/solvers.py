@@ -104,12 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Plain text, one line per case."""
-    lines = [f"{'snapshots per CPU second':26} {'batch':>5} {'driftway':>9} {'exponax':>9} {'ratio':>6}"]
-    for row in rows:
-        lines.append(
-            f"{row['case']:26} {row['batch']:5} {row['driftway']:9.0f} {row['exponax']:9.0f} {row['ratio']:6.2f}"
-        )
-    return "\n".join(lines) + "\n"
+    head = f"{'snapshots per CPU second':26} {'batch':>5} {'driftway':>9} {'exponax':>9} {'ratio':>6}\n"
+    return head + "".join(
+        f"{row['case']:26} {row['batch']:5} {row['driftway']:9.0f} {row['exponax']:9.0f} {row['ratio']:6.2f}\n"
+        for row in rows
+    )
 
 
 if __name__ == "__main__":

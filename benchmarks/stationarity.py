@@ -5,6 +5,7 @@
 Three half mean squares stand for large, middle and small scales: of ∇⁻¹u, u and ∇u. For vorticity they are energy,
 enstrophy and palinstrophy. A drift is the fitted slope times the length of the span, averaged over trajectories; z is
 the drift over its standard error. In a stationary flow the means of the spans agree and |z| rarely exceeds 2.
+Trajectories are at rest if their ½⟨u²⟩ varies in time less than a twentieth of what the median trajectory's does.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ SCALES = {"large": -1, "middle": 0, "small": 1}
 
 def half_squares(solver: SpectralPDE, states: torch.Tensor) -> torch.Tensor:
     """½⟨||∇|ᵖ u|²⟩ for p = −1, 0, 1 of states (T, C, *S): (T, 3)."""
-    squared = sum(torch.broadcast_tensors(*(k**2 for k in solver.wavenumbers)))
-    assert isinstance(squared, torch.Tensor)
+    squared = torch.stack(torch.broadcast_tensors(*solver.wavenumbers)).square().sum(0)
     modes = solver.to_modes(states.double())
     columns = []
     for power in SCALES.values():
@@ -63,20 +63,27 @@ def summary(history: np.ndarray) -> dict[str, dict[str, float]]:
     return {scale: dict(zip(names, numbers, strict=True)) for scale, numbers in by_scale}
 
 
+def at_rest(history: np.ndarray) -> int:
+    """How many trajectories have left the chaos of the others for a steady state."""
+    spread = history[..., list(SCALES).index("middle")].std(1)
+    return int((spread < np.median(spread) / 20).sum())
+
+
 def examine(preset: Preset, rows: int) -> dict[str, Any]:
     """The summary of each span."""
     history, found = histories(preset, rows), {}
     for name, (start, stop) in spans(preset).items():
         limits = {"from": start * preset.interval, "to": stop * preset.interval}
-        found[name] = {**limits, **summary(history[:, start : stop + 1])}
+        span = history[:, start : stop + 1]
+        found[name] = {**limits, "at_rest": at_rest(span), **summary(span)}
     return {"preset": preset.name, "trajectories": rows, "spans": found}
 
 
 def table(found: dict[str, Any]) -> str:
     """Plain text, two lines per span."""
-    lines = [f"{found['preset']}, {found['trajectories']} trajectories" + " " * 4 + "mean ± error, drift ± error (z)"]
+    lines = [f"{found['preset']}, {found['trajectories']} trajectories: mean ± error, drift ± error (z)"]
     for name, span in found["spans"].items():
-        lines.append(f"{name}, {span['from']:g} to {span['to']:g}")
+        lines.append(f"{name}, {span['from']:g} to {span['to']:g}; at rest: {span['at_rest']}")
         for scale in SCALES:
             mean, error, drift, of_drift = span[scale].values()
             z = drift / of_drift

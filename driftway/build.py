@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -22,7 +22,7 @@ from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Fields
 from driftway.densities import DENSITIES, Density
 from driftway.emulator import Emulator
-from driftway.errors import DataError, DriftwayError
+from driftway.errors import DataError, DriftwayError, StorageError
 from driftway.grids import GRIDS, Grid
 from driftway.interpolants import INTERPOLANTS, Interpolant
 from driftway.networks import NETWORKS
@@ -172,15 +172,36 @@ def describe(
 def save_emulator(emulator: Emulator, folder: Path, force: bool = False) -> Path:
     """Write description and weights; the description carries the weights' SHA-256 and is written last."""
     if (folder / "emulator.json").exists() and not force:
-        raise DataError(f"{folder} already holds an emulator; choose another folder or force")
+        raise StorageError(f"{folder} already holds an emulator; choose another folder or force")
     if not emulator.spec:
         raise DataError("only an emulator with a description can be saved; make it with `driftway.build`")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         digest = write_tensors(folder / "emulator.safetensors", _weights(emulator))
-        text = json.dumps({**emulator.spec, "sha256": digest}, indent=1, ensure_ascii=False)
+        text = json.dumps({**_with_sampler(emulator), "sha256": digest}, indent=1, ensure_ascii=False)
         atomic_write(folder / "emulator.json", text.encode())
     return folder
+
+
+def _with_sampler(emulator: Emulator) -> Spec:
+    """The description, with the sampler that the stepper has now."""
+    if not isinstance(emulator.stepper, Generative):
+        return emulator.spec
+    sampler = _described(emulator.stepper.sampler)
+    if "type" not in sampler:
+        raise DataError(
+            f"{emulator.stepper.sampler} cannot be saved: give it a name first, SAMPLERS['name'] = its class"
+        )
+    return {**emulator.spec, "stepper": {**emulator.spec["stepper"], "sampler": sampler}}
+
+
+def _described(component: Any) -> Any:
+    """What `construct` makes a component from; one that is in no table has no type."""
+    if not is_dataclass(component):
+        return component
+    names = {kind: name for table in COMPONENTS.values() for name, kind in table.items()}
+    settings = {field.name: _described(getattr(component, field.name)) for field in fields(component)}
+    return {"type": names[type(component)], **settings} if type(component) in names else settings
 
 
 def load_emulator(folder: Path) -> Emulator:
@@ -190,7 +211,10 @@ def load_emulator(folder: Path) -> Emulator:
         raise DataError(
             f"{folder}/emulator.json has format {spec.get('format')}, this driftway reads {FORMAT}; update it"
         )
-    tensors = read_tensors(folder / "emulator.safetensors", spec.pop("sha256", ""))
+    digest = spec.pop("sha256", None)
+    if not isinstance(digest, str):
+        raise DataError(f"{folder}/emulator.json lacks the weights' 'sha256'; {AGAIN}")
+    tensors = read_tensors(folder / "emulator.safetensors", digest)
     try:
         emulator = build_emulator(spec)
         emulator.load_state_dict(tensors)
@@ -209,7 +233,7 @@ def _weights(emulator: Emulator) -> dict[str, Tensor]:
 def _layout(spec: Mapping[str, Any]) -> Layout:
     fields = Fields(tuple(spec["fields"]["names"]), tuple(spec["fields"]["units"]))
     axes = tuple(Axis(**{**axis, "coordinates": tuple(axis["coordinates"])}) for axis in spec["axes"])
-    return Layout(fields, axes, spec["dt"], spec["time_units"])
+    return Layout(fields, axes, float(spec["dt"]), str(spec["time_units"]))
 
 
 def _type(spec: Spec | str) -> str:

@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from driftway.errors import DataError
+
 
 class Codec(Protocol):
     """encode: physical fields (B, C, *S) → what is emulated (B, D, *Z); decode: back."""
@@ -48,6 +50,8 @@ class Standardize(nn.Module):
 
     def fit(self, mean: Sequence[float], std: Sequence[float]) -> Standardize:
         """Take mean and standard deviation, one per channel."""
+        if not len(mean) == len(std) == len(self.mean):
+            raise DataError(f"{len(self.mean)} channels need one mean and std each, got {len(mean)} and {len(std)}")
         self.mean, self.std = self.mean.new_tensor(mean), self.std.new_tensor(std)
         if self.per == "all":
             self.std = self.std.square().mean().sqrt().expand_as(self.std).clone()

@@ -39,3 +39,6 @@ class Diffusion:
         if self.base == "natural" and (self.factor == 1 or bool((natural > 0).any())):
             return natural
         return interpolant.follmer(interpolant.inside(t))
+
+
+NATURAL = Diffusion()

@@ -55,10 +55,9 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
-    @property
-    def ends(self) -> str:
-        """The interval in words; empty if there is none."""
-        return f"{number(self.low)} to {number(self.high)}" if np.isfinite(self.low) else ""
+    def ends(self, like: float) -> str:
+        """The interval in words, with the decimals of `like`; empty if there is none."""
+        return f"{number(self.low, like)} to {number(self.high, like)}" if np.isfinite(self.low) else ""
 
 
 def estimate(states: np.ndarray) -> Estimate:
@@ -80,20 +79,22 @@ def _best(scores: xr.Dataset, name: str, methods: Sequence[str], fields: Sequenc
         return f"{what}: none, since no forecast stayed finite."
     first = rollout(scores, name, ranked[0], fields)
     best = estimate(first)
-    interval = f" (95 % interval {best.ends})" if best.ends else ""
-    sentence = f"{what} over the rollout: {_named(ranked[0])}, {number(best.mean)}{interval}"
+    ends = best.ends(best.mean)
+    sentence = f"{what} over the rollout: {_named(ranked[0])}, {number(best.mean)}"
+    sentence += f" (95 % interval {ends})" if ends else ""
     if len(ranked) > 1:
         second = rollout(scores, name, ranked[1], fields)
-        sentence += f"; next {_named(ranked[1])}, {number(float(second.mean()))}{_lead(estimate(second - first))}"
+        sentence += f"; next {_named(ranked[1])}, {number(float(second.mean()), best.mean)}"
+        sentence += _lead(estimate(second - first), best.mean)
     return f"{sentence}. {_references(scores, name, fields, best.mean)}".strip()
 
 
-def _lead(difference: Estimate) -> str:
+def _lead(difference: Estimate, like: float) -> str:
     """Whether a difference between forecasts of the same states, which is positive, may be chance."""
-    if not difference.ends:
+    ends = difference.ends(like)
+    if not ends:
         return ""
-    verdict = "is beyond chance" if difference.low > 0 else "may be chance"
-    return f" (the difference, {difference.ends}, {verdict})"
+    return f" (the difference, {ends}, {'is beyond' if difference.low > 0 else 'may be'} chance)"
 
 
 def _references(scores: xr.Dataset, name: str, fields: Sequence[str], best: float) -> str:

@@ -111,8 +111,11 @@ def is_reference(method: str) -> bool:
     return method.casefold().startswith(REFERENCES)
 
 
-def number(value: Any) -> str:
-    """A value as a table shows it: three digits, thousands apart, `–` where it is not defined."""
+def number(value: Any, like: float | None = None) -> str:
+    """A value as a table shows it: three digits, thousands apart, `–` where it is not defined.
+
+    like: a value whose decimals it gets, so that a small difference is written as what it is a difference of
+    """
     if value is None:
         return UNDEFINED
     if isinstance(value, bool | str):
@@ -121,7 +124,7 @@ def number(value: Any) -> str:
         return f"{value:,}".replace(",", "\u202f")
     if not math.isfinite(value):
         return UNDEFINED if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    size = abs(value)
+    size = abs(value if like is None else like)
     digits = f"{value:.2e}" if size >= 1e5 or 0 < size < 1e-3 else f"{value:.{_decimals(size)}f}"
     return digits.replace("-", "−")
 

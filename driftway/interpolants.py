@@ -236,7 +236,7 @@ class VariancePreserving(Interpolant):
     """The path of DDPM, DDIM and TSM: x_t = a(t)·x1 + √(1−a²)·z with a² = ᾱ.
 
     `nodes` noising steps with βₖ linear from `start` to `stop` give ᾱ at t = 1 − k/nodes; between nodes log ᾱ is
-    linear, so that a uniform grid of `nodes` steps is DDPM's own. The defaults keep ᾱ at the noisy end at 3e-5.
+    linear, so that a uniform grid of `nodes` steps is DDPM's own. The defaults keep ᾱ at the noisy end at 2e-5.
     Reference: Ho, Jain & Abbeel 2020 (arXiv 2006.11239), eq. 4.
     """
 
@@ -290,6 +290,7 @@ class VarianceExploding(Interpolant):
 
     @property
     def domain(self) -> tuple[float, float]:  # type: ignore[override]
+        """Up to the smallest noise level that a network is asked at."""
         return (0.0, 1 - self.smallest / self.scale)
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -321,6 +322,7 @@ class Residual(Interpolant):
 
     @property
     def domain(self) -> tuple[float, float]:  # type: ignore[override]
+        """That of the path."""
         return self.path.domain
 
     def alpha(self, t: Tensor) -> Tensor:

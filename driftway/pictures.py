@@ -281,9 +281,11 @@ def _line_frames(case: Case, rows: Mapping[str, np.ndarray], field: str, leads: 
     figure = Figure(figsize=(7.2, 3.0), layout="constrained", dpi=100)
     ax = figure.subplots()
     pad = 0.15 * (scale.high - scale.low)
-    ax.set(ylim=(scale.low - pad, scale.high + pad), xlabel="x", ylabel=plain(field))
+    dim = next(str(dim) for dim in case.truth[field].dims if dim != "lead_time")
+    ax.set(ylim=(scale.low - pad, scale.high + pad), xlabel=plain(dim), ylabel=plain(field))
     names = list(rows)[:-1]
-    axis = np.arange(rows["truth"].shape[-1])
+    # xarray gives an axis without coordinates its indices
+    axis = case.truth[field][dim].values
     lines = [
         ax.plot(axis, rows[name][0], color=c, label=plain(name))[0] for name, c in zip(names, colors, strict=False)
     ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from driftway.diffusions import Diffusion
+from driftway.diffusions import NATURAL, Diffusion
 from driftway.interpolants import Coefficients, Interpolant, as_time
 
 
@@ -39,10 +39,10 @@ class Drift(Prediction):
     b = α̇·x0 + β̇·x1 + (γ̇ − g²/2γ)·z
     """
 
-    diffusion: Diffusion = Diffusion()
+    diffusion: Diffusion = NATURAL
 
     def coefficients(self, interpolant: Interpolant, t: float | Tensor) -> Coefficients:
-        if self.diffusion == Diffusion():
+        if self.diffusion == NATURAL:
             return interpolant.drift(t)
         t = interpolant.inside(t)
         return interpolant.drift(t, self.diffusion(interpolant, t))

@@ -64,12 +64,14 @@ class _Bar(Task):
 class _Lines(Task):
     out: TextIO = field(kw_only=True)
     every: float = 10.0
+    brief: float = 1.0
     shown: float = field(default_factory=time.monotonic)
 
     def advance(self, count: int = 1, info: str = "") -> None:
         super().advance(count, info)
         now = time.monotonic()
-        if now - self.shown >= self.every or self.done >= self.total:
+        last = self.done >= self.total and now - self.started >= self.brief
+        if now - self.shown >= self.every or last:
             self.shown, left = now, (self.total - self.done) / max(self.rate, 1e-9)
             about = f"{self.info}  " if self.info else ""
             self.out.write(f"{self.label}: {self.done}/{self.total}  {about}{self.rate:.3g}/s  {left:.0f} s left\n")
@@ -78,7 +80,10 @@ class _Lines(Task):
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Task]:
-    """A task of which `done` was done before: a bar on a terminal, a line every ten seconds elsewhere."""
+    """A task of which `done` was done before: a bar on a terminal, elsewhere a line every ten seconds and at the end.
+
+    What is over within a second leaves no line.
+    """
     console = Console(stderr=True)
     if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield _Lines(label, total, done, out=sys.stderr)

@@ -35,6 +35,8 @@ ANIMATIONS, PANELS, FIGURES = 2_400_000, 2_400_000, 2_200_000
 FIELDS_SHOWN = 4
 ERRORS = ("vrmse", "correlation", "rmse", "nrmse")
 ENSEMBLE = ("crps", "energy_score")
+# beside three for each field: a curve per score, spread and skill, calls twice, training
+FIXED_FIGURES = len(ERRORS) + len(ENSEMBLE) + 4
 NO_ENSEMBLE = "Not defined here: no method gave an ensemble whose members differ and stay finite."
 MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
 
@@ -96,11 +98,12 @@ def build(
     curves: run → records of its `metrics.jsonl`
     """
     look = styles_of(scores, [*(method for case in cases for method in case.forecasts), *(curves or {})])
+    limit = FIGURES // (FIXED_FIGURES + 3 * len(fields_of(scores)))
     sections = [
         _scores_section(scores, look),
         *(_forecasts(k, case, scores, look, len(cases)) for k, case in enumerate(cases)),
-        *_score_sections(scores, look),
-        *_cost_sections(scores, curves or {}, look),
+        *_score_sections(scores, look, limit),
+        *_cost_sections(scores, curves or {}, look, limit),
     ]
     page = _template().render(
         title=title,
@@ -137,9 +140,10 @@ def _lede(scores: xr.Dataset) -> str:
     methods = [str(method) for method in scores["method"].values]
     references = [method for method in methods if is_reference(method)]
     last = f"{scores['lead_time'].values[-1]:.4g} {time_unit(scores)}".rstrip()
+    count, most = len(ensembles(scores)), int(scores["members"].max())
+    among = f" ({_counted(count, 'ensemble')} of up to {most} members)" if count else ""
     parts = [
-        f"{_counted(len(methods) - len(references), 'forecast')} of {', '.join(fields_of(scores))}",
-        f"{len(ensembles(scores))} of them ensembles of up to {int(scores['members'].max())} members",
+        f"{_counted(len(methods) - len(references), 'forecast')} of {', '.join(fields_of(scores))}{among}",
         f"from {_counted(scores.attrs['initial_states'], 'initial state')}",
         f"{_counted(scores.sizes['lead_time'], 'lead time')} up to {last}",
     ]
@@ -188,7 +192,8 @@ def _animation(case: Case, method: str, field: str, limit: int) -> Picture:
         image.convert("RGB").save(last, "WEBP", quality=60)
     times = case.times()
     alt = f"Animation of {field} from lead {times[0]} to {times[-1]}: the truth beside the forecast by {method}"
-    caption = f"{field} by {method}: truth, forecast and error through the lead times."
+    seen = "truth, forecast and error" if case.happened(field).ndim > 2 else "truth and forecast"
+    caption = f"{field} by {method}: {seen} through the lead times."
     name = f"{_file_name(method, field)}-animation.webp"
     return Picture(_uri("webp", data), alt, caption, name, *size, still=_uri("webp", last.getvalue()))
 
@@ -236,9 +241,7 @@ def _file_name(*parts: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in joined).strip("-") or "figure"
 
 
-def _score_sections(scores: xr.Dataset, look: Look) -> list[Section]:
-    fields = fields_of(scores)
-    limit = FIGURES // (len(ERRORS) + len(ENSEMBLE) + 4 + 3 * len(fields))
+def _score_sections(scores: xr.Dataset, look: Look, limit: int) -> list[Section]:
     about_errors = "Shaded: 95 % bootstrap interval over initial states." if _has_intervals(scores) else ""
     about_crps = "For a forecast of one member the CRPS is its mean absolute error. " + about_errors
     return [
@@ -335,8 +338,7 @@ def _ranks(scores: xr.Dataset, field: str, look: Look, limit: int) -> Pane:
     return Pane(field, (_picture(figure, _file_name("ranks", field), alt, caption, limit),))
 
 
-def _cost_sections(scores: xr.Dataset, curves: Mapping[str, Any], look: Look) -> list[Section]:
-    limit = FIGURES // 20
+def _cost_sections(scores: xr.Dataset, curves: Mapping[str, Any], look: Look, limit: int) -> list[Section]:
     calls = [
         _calls_pane(scores, name, look, limit) for name in ("crps", "vrmse") if plotting.calls_points(scores, name)
     ]

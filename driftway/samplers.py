@@ -11,17 +11,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from driftway.diffusions import Diffusion
+from driftway.diffusions import NATURAL, Diffusion
 from driftway.grids import Grid, Power, Uniform
 from driftway.interpolants import Coefficients
-from driftway.predictions import Drift
+from driftway.predictions import Data, Drift
 from driftway.randomness import Stream
-from driftway.transport import TOLERABLE, Transport
+from driftway.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,6 @@ class Sampler(ABC):
 
     steps: int = 10
     grid: Grid | None = None
-
-    after_leap: ClassVar[Grid] = Power()
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -42,24 +39,24 @@ class Sampler(ABC):
         """x_s from x_t, t < s."""
 
     def leaps(self, transport: Transport) -> bool:
-        """Whether the first step must leave a point mass at random."""
-        return transport.interpolant.starts_at_point
+        """Whether the first step is a random leap: from a point, and where the network tells nothing of x1 at t = 0."""
+        return transport.interpolant.starts_at_point or transport.blind(Data())
 
     def leap(self, transport: Transport, s: Tensor, stream: Stream) -> Tensor:
-        """The first step from a point mass."""
+        """The first step, where `step` cannot make it."""
         return transport.leap(s, stream)
 
     def times(self, transport: Transport) -> Tensor:
-        """The grid; by default uniform, and after a leap from a point `after_leap`, once the network tells x1."""
+        """The grid; by default uniform, and after a leap from a point quadratic, from where the network tells x1."""
         if self.grid is not None:
             return self.grid(self.steps)
         if not (transport.interpolant.starts_at_point and self.leaps(transport)):
             return Uniform()(self.steps)
-        times, earliest = self.after_leap(self.steps), transport.departure()
+        times, earliest = Power()(self.steps), transport.departure()
         return torch.cat([times[:1], earliest + (1 - earliest) * times[1:]])
 
     def move(self, transport: Transport, x: Tensor, t: Tensor, s: Tensor, stream: Stream) -> Tensor:
-        """`step`, or the leap from a point at t = 0."""
+        """`step`, or the leap at t = 0."""
         leaps = bool(t == 0) and self.leaps(transport)
         return self.leap(transport, s, stream) if leaps else self.step(transport, x, t, s, stream)
 
@@ -113,11 +110,9 @@ class EulerMaruyama(Sampler):
     a Gaussian law, with zero spread, and not the probability-flow ODE.
     """
 
-    diffusion: Diffusion = Diffusion()
+    diffusion: Diffusion = NATURAL
     temperature: float = 1.0
     denoise_last: bool = False
-
-    after_leap: ClassVar[Grid] = Uniform()
 
     def step(self, transport: Transport, x: Tensor, t: Tensor, s: Tensor, stream: Stream) -> Tensor:
         h = s - t
@@ -136,15 +131,13 @@ class EulerMaruyama(Sampler):
         return (1 - share) * path.increments(t, s)(*means) + share * (s - t).to(x) * base
 
     def leaps(self, transport: Transport) -> bool:
-        """Unless g(0) is the path's own σ(0), whose noise builds the right spread, and its drift is known there."""
+        """Unless g(0) is the path's own σ(0), whose noise builds the right spread, and the network tells its drift."""
         path = transport.interpolant
         start = path.inside(0.0)
-        natural = path.sigma(start)
-        if bool((self.diffusion(path, start) - natural).abs() > 1e-5 * natural):
+        own = path.sigma(start)
+        if bool((self.diffusion(path, start) - own).abs() > 1e-5 * own) or (path.starts_at_point and bool(own == 0)):
             return True
-        return path.starts_at_point and bool(
-            (natural == 0) | (transport.amplification(Drift(self.diffusion), start) > TOLERABLE)
-        )
+        return transport.blind(Drift(self.diffusion))
 
     def leap(self, transport: Transport, s: Tensor, stream: Stream) -> Tensor:
         return transport.leap(s, stream, self.temperature)

@@ -121,7 +121,8 @@ def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr
     dims = ("trajectory", "lead_time", *(axis.name for axis in part.axes))
     variables = {name: (dims, states[:, :, c]) for c, name in enumerate(part.fields.names)}
     lead = (("lead_time",), layout.lead_times(leads), {"time_units": layout.time_units})
-    return xr.Dataset(variables, {"lead_time": lead})
+    axes = {axis.name: ((axis.name,), np.asarray(axis.coordinates)) for axis in part.axes}
+    return xr.Dataset(variables, {"lead_time": lead, **axes})
 
 
 # --- references ----------------------------------------------------------------------------------------------------
@@ -174,7 +175,8 @@ def _has_floor(run: Path) -> bool:
     if not (run / "emulator.json").is_file():
         return False
     spec = read_json(run / "emulator.json", "a run")
-    return any(codec["type"] == "autoencoder" for codec in spec["codec"]) and not spec["parameters"]
+    kinds = [codec if isinstance(codec, str) else codec["type"] for codec in spec["codec"]]
+    return "autoencoder" in kinds and not spec["parameters"]
 
 
 @torch.no_grad()
@@ -213,9 +215,12 @@ def save_scores(scores: xr.Dataset, path: Path) -> None:
 def load_scores(path: Path) -> xr.Dataset:
     """What `save_scores` wrote."""
     try:
-        return xr.Dataset.from_dict(_with_nan(json.loads(path.read_text())))
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} holds no scores ({error}); make it with `driftway evaluate`") from error
+        scores = xr.Dataset.from_dict(_with_nan(json.loads(path.read_text())))
+        int(scores.attrs["initial_states"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} holds no scores ({reason}); make it with `driftway evaluate`") from error
+    return scores
 
 
 def _without_nan(value: Any) -> Any:

@@ -86,10 +86,11 @@ class HeldFile(io.FileIO):
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[HeldFile]:
+def atomic_file(path: Path, force: bool = False) -> Iterator[HeldFile]:
     """A file to fill that appears as `path`, on the disk, when the block ends without an error."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with explained(path):
+        _check_absent(path, force)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with HeldFile(partial, "w+") as file:
@@ -106,7 +107,7 @@ def atomic_file(path: Path) -> Iterator[HeldFile]:
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, whole."""
-    with atomic_file(path) as file:
+    with atomic_file(path, force=True) as file:
         file.write(data)
 
 
@@ -128,9 +129,13 @@ def atomic_folder(path: Path, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_replaceable(path: Path, force: bool) -> None:
+def _check_absent(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise StorageError(f"{path} exists; choose another name or give --force to replace it")
+
+
+def _check_replaceable(path: Path, force: bool) -> None:
+    _check_absent(path, force)
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in OURS):
         raise StorageError(f"{path} holds other things than driftway writes and is not replaced; choose another name")
 

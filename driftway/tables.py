@@ -12,6 +12,7 @@ import xarray as xr
 
 from driftway.findings import estimate, rollout
 from driftway.glossary import HIGHER, LOWER, ONE, SCORES, UNDEFINED, is_reference, number
+from driftway.metrics.intervals import FEWEST
 from driftway.plotting import fields_of, finite_methods, of, score_name
 from driftway.styling import Look, Style, evenly, lead_label, time_unit
 
@@ -160,21 +161,21 @@ def _time_column(scores: xr.Dataset, field: str) -> Column:
     unit = time_unit(scores)
     head = "correlation time" + (f" [{unit}]" if unit else "")
     texts = [f"≥ {number(t)}" if n and np.isfinite(t) else number(t) for t, n in zip(times, beyond, strict=True)]
-    details = [f"{int(n)} beyond" if n else "" for n in beyond]
+    details = [f"{int(n)} beyond" if n and np.isfinite(t) else "" for t, n in zip(times, beyond, strict=True)]
     return Column(head, times.tolist(), HIGHER, details, texts)
 
 
 def _failure_column(scores: xr.Dataset) -> Column:
-    total = scores.attrs["initial_states"]
-    texts = [f"{int(n)} of {total}" for n in scores["failures"].values]
-    return Column("diverged", scores["failures"].values.tolist(), texts=texts)
+    return Column(f"diverged, of {scores.attrs['initial_states']}", scores["failures"].values.tolist())
 
 
 def _summary_notes(scores: xr.Dataset) -> tuple[str, ...]:
     """How each column was averaged."""
     order = {name: scores[name].attrs.get("averaging", "") for name in SUMMARY if name in scores}
+    states = scores.attrs["initial_states"]
     notes = {
-        "vrmse": "VRMSE and CRPS: {}; then mean over lead times. Small: 95 % bootstrap interval over initial states.",
+        "vrmse": "VRMSE and CRPS: {}; then mean over lead times."
+        + (f" Small: 95 % bootstrap interval over {states} initial states." if states >= FEWEST else ""),
         "spread_skill": "Spread / skill: {}; the lowest and the highest over lead times, 1 is calibrated.",
         "spectral_rmse": "Spectrum: error in the lower two thirds of the wavenumbers in log k; {}.",
         "correlation_time": "Correlation time: {}; “beyond” counts those that never fell below at the leads forecast.",

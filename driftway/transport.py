@@ -14,14 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from driftway.diffusions import Diffusion
+from driftway.diffusions import NATURAL, Diffusion
 from driftway.errors import ConfigError
 from driftway.interpolants import Coefficients, Interpolant
 from driftway.noise import White
 from driftway.predictions import Data, Drift, Prediction, Velocity
 from driftway.randomness import Stream
 
-TOLERABLE = 10.0  # amplification of a network's error, beyond which its answer is not used to leave a point
+TOLERABLE = 10.0  # amplification of a network's error beyond which its answer is not used to leave a point
+BLIND = 1e4  # and to leave noise, where errors of the first steps are forgotten
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Transport:
         """v of the probability-flow ODE dx = v dt."""
         return self.evaluate(x, t, Velocity())
 
-    def drift(self, x: Tensor, t: Tensor, diffusion: Diffusion = Diffusion()) -> Tensor:
+    def drift(self, x: Tensor, t: Tensor, diffusion: Diffusion = NATURAL) -> Tensor:
         """b of the SDE dx = b dt + g dw."""
         return self.evaluate(x, t, Drift(diffusion))
 
@@ -70,7 +71,9 @@ class Transport:
         A, B, C = wanted.coefficients(self.interpolant, t)
         det = b * gamma - c * beta
         if bool((det == 0).any()):
-            raise ConfigError(f"{self.prediction} does not determine {wanted} on {self.interpolant} at t = {t.tolist()}")
+            raise ConfigError(
+                f"{self.prediction} does not determine {wanted} on {self.interpolant}: predict the latter"
+            )
         lam, mu = (B * gamma - C * beta) / det, (b * C - c * B) / det
         return Coefficients(lam, mu, A - lam * a - mu * alpha)
 
@@ -81,8 +84,13 @@ class Transport:
         target = self.prediction.coefficients(self.interpolant, self.interpolant.inside(t))
         return self._conversion(t, wanted).x0.abs() * torch.stack(target).square().sum(0).sqrt()
 
+    def blind(self, wanted: Prediction) -> bool:
+        """Whether the network says too little of `wanted` at t = 0 for a step from there."""
+        limit = TOLERABLE if self.interpolant.starts_at_point else BLIND
+        return bool(self.amplification(wanted, self.interpolant.inside(0.0)) > limit)
+
     def departure(self) -> Tensor:
-        """The earliest time at which the network tells x1 well enough to leave a point."""
+        """The earliest time at which the network tells x1 well enough to leave the start."""
         times = torch.logspace(-6, 0, 61, dtype=torch.float64)[:-1]
         growth = self.amplification(Data(), times)
         return times[(growth <= growth.min().clamp_min(TOLERABLE)).nonzero()[0, 0]]
@@ -98,7 +106,7 @@ class Transport:
         return x + gamma.to(x) * self.draw(stream) if bool(gamma > 0) else x
 
     def leap(self, s: Tensor, stream: Stream, temperature: float = 1.0) -> Tensor:
-        """x_s = α·x0 + β·ξ(x0) + γ·z in one network call: how a sampler leaves a point, where an ODE is singular."""
+        """x_s = α·x0 + β·ξ(x0) + γ·z in one network call: how a sampler leaves a start where its step is singular."""
         t = self.departure()
         z = temperature * self.draw(stream) if temperature else self.source * 0
         near = self.interpolant.coefficients(t)(self.source, self.source, z)

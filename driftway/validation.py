@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from driftway.codecs import Chain
 from driftway.data import Trajectories
+from driftway.data.trajectories import Transition, Transitions
 from driftway.emulator import repeated
 from driftway.errors import DataError
 from driftway.metrics import crps, vrmse
@@ -17,11 +19,17 @@ from driftway.schema import ValidationSection
 from driftway.training import moved
 
 
-class Reconstructions:
-    """VRMSE of decoded frames, evenly spaced over the valid split."""
+def some(transitions: Transitions, count: int) -> Transition:
+    """At most `count` transitions, evenly spaced."""
+    return transitions.batch(np.linspace(0, len(transitions) - 1, min(count, len(transitions))).astype(int))
 
-    def __init__(self, transitions: Any, count: int = 64):
-        self.batch = transitions.batch(np.linspace(0, len(transitions) - 1, min(count, len(transitions))).astype(int))
+
+class Reconstructions:
+    """VRMSE of decoded frames of the valid split; `codec` is what stands before the autoencoder."""
+
+    def __init__(self, transitions: Transitions, codec: Chain, count: int = 64):
+        source, target, known = some(transitions, count)
+        self.batch = Transition(codec.encode(source, known.params), target, known)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
@@ -34,7 +42,7 @@ class Reconstructions:
 class Rollouts:
     """Scores of short forecasts of the valid split, in encoded space, averaged over their leads."""
 
-    def __init__(self, states: Trajectories, codec: Any, stride: int, settings: ValidationSection, seed: int):
+    def __init__(self, states: Trajectories, codec: Chain, stride: int, settings: ValidationSection, seed: int):
         valid = states.split("valid")
         count, leads = (
             min(settings.trajectories, valid.shape[0]),

@@ -5,6 +5,7 @@ An autoencoder's run ends in an emulator whose stepper is persistence.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from driftway.build import (
     Signature,
@@ -28,7 +29,7 @@ from driftway.checkpoints import read_json
 from driftway.codecs import Chain, Standardize
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields, Transition, Transitions, coarsen
+from driftway.data.trajectories import Axis, Fields, Transitions, coarsen
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.networks.autoencoder import Autoencoder
@@ -38,7 +39,7 @@ from driftway.runs import Run, locked, opened
 from driftway.schema import Experiment
 from driftway.steppers import LearnedStepper
 from driftway.training import Batches, fit
-from driftway.validation import Reconstructions, Rollouts
+from driftway.validation import Reconstructions, Rollouts, some
 
 
 def layout_of(data: Trajectories, stride: int = 1) -> Layout:
@@ -62,35 +63,15 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Transitions as a codec shows them to a stepper."""
-
-    transitions: Transitions
-    codec: Chain
-
-    def __len__(self) -> int:
-        return len(self.transitions)
-
-    @torch.no_grad()
-    def batch(self, indices: np.ndarray) -> Transition:
-        source, target, known = self.transitions.batch(indices)
-        return Transition(self.codec.encode(source, known.params), self.codec.encode(target, known.params), known)
-
-    def frames(self, count: int) -> Tensor:
-        """The sources of at most `count` transitions, evenly spaced."""
-        return self.batch(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)).source
-
-
 def _check_components(experiment: Experiment) -> None:
     """Find mistakes in descriptions before anything is read or written."""
     check_codec(experiment.codec)
     check_stepper(experiment.stepper)
 
 
-def _trained(model: nn.Module, transitions: Encoded, run: Run, validate: Any) -> nn.Module:
-    experiment, axes = run.experiment, transitions.transitions.data.axes
-    symmetry = tuple(axis.symmetry for axis in axes) if experiment.training.augment else ()
+def _trained(model: nn.Module, transitions: Transitions, run: Run, validate: Any) -> nn.Module:
+    experiment = run.experiment
+    symmetry = tuple(axis.symmetry for axis in transitions.data.axes) if experiment.training.augment else ()
     run.begin()
     return fit(
         model,
@@ -123,11 +104,10 @@ def fit_autoencoder(experiment: Experiment, folder: Path, *, resume: bool = Fals
         *before, model = codec.codecs
         if not isinstance(model, Autoencoder) or not all(isinstance(c, Standardize) for c in before):
             raise ConfigError("to fit an autoencoder, codec must be [standardize, autoencoder], in this order")
-        train = data.split("train").load()
-        _standardize(before, train, experiment)
-        transitions = Encoded(train.transitions(stride), Chain(*before))
-        model.initialise(transitions.frames(1024))
-        validate = Reconstructions(Encoded(data.split("valid").transitions(stride), Chain(*before)))
+        _standardize(before, data.split("train"), experiment)
+        transitions = encoded(data.split("train"), Chain(*before)).transitions(stride)
+        model.initialise(some(transitions, 1024).source)
+        validate = Reconstructions(data.split("valid").transitions(stride), Chain(*before))
         trained = _trained(model, transitions, run, validate)
         layout = layout_of(data)
         spec = describe(layout, experiment.codec, {"type": "persistence"}, None, inner.fields, inner.parameters)
@@ -143,33 +123,44 @@ def _standardize(codecs: list[nn.Module], train: Trajectories, experiment: Exper
         codec.fit(found.mean.tolist(), found.std.tolist())
 
 
+def encoded(data: Trajectories, codec: Chain) -> Trajectories:
+    """The data set in memory as a codec of the same shape shows it, read trajectory by trajectory."""
+    states = np.empty(data.shape, np.float32)
+    for row in range(data.shape[0]):
+        states[row] = _encode(codec, data.select([row]))[0]
+    return replace(data, states=states, digest="")
+
+
 # --- latents -------------------------------------------------------------------------------------------------------
 
 
 def latents(run: Path, emulator: Emulator, data: Trajectories) -> Trajectories:
-    """All states of a data set as the run's codec encodes them: made once, kept in the run folder."""
+    """All states of a data set as the run's codec encodes them: made once, kept in the run folder.
+
+    Their name is a digest of data and weights, so that latents of others never take the place of some in use.
+    """
     weights = read_json(run / "emulator.json", "a finished run")["sha256"]
-    made_from = {"source": data.fingerprint(), "weights": weights}
-    cached = _cached(run / "latents.zarr", made_from)
+    digest = hashlib.sha256(f"{data.fingerprint()} {weights}".encode()).hexdigest()
+    path = run / f"latents-{digest[:16]}.zarr"
+    cached = _cached(path)
     if cached is not None:
         return cached
     with locked(run / "latents.lock", wait=True):
         # another process may have made them while this one waited
-        return _cached(run / "latents.zarr", made_from) or _encoded(run / "latents.zarr", emulator, data, made_from)
+        return _cached(path) or _write_latents(path, emulator, data)
 
 
-def _cached(path: Path, made_from: dict[str, str]) -> Trajectories | None:
+def _cached(path: Path) -> Trajectories | None:
     try:
-        found = open_zarr(path)
+        return open_zarr(path)
     except DataError:  # none there, or not whole
         return None
-    return found if made_from.items() <= found.attributes.items() else None
 
 
-def _encoded(path: Path, emulator: Emulator, data: Trajectories, made_from: dict[str, str]) -> Trajectories:
+def _write_latents(path: Path, emulator: Emulator, data: Trajectories) -> Trajectories:
     frames = int(np.prod(data.shape[:2]))
     first = _encode(emulator.codec, data.select([0]).window(0, 1))
-    template = _template(data, first.shape[2:], made_from)
+    template = _template(data, first.shape[2:])
     with write_zarr(path, template, force=True) as writer, progress("encoding", frames) as task:
         for row in range(data.shape[0]):
             writer[[row]] = _encode(emulator.codec, data.select([row]))
@@ -198,7 +189,7 @@ def latent_axes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, .
     return tuple(coarse)
 
 
-def _template(data: Trajectories, shape: tuple[int, ...], attributes: dict[str, str]) -> Trajectories:
+def _template(data: Trajectories, shape: tuple[int, ...]) -> Trajectories:
     """A data set like `data` with latents (D, *Z) in place of its fields and no states yet."""
     channels, *space = shape
     names = tuple(f"latent_{c}" for c in range(channels))
@@ -209,7 +200,6 @@ def _template(data: Trajectories, shape: tuple[int, ...], attributes: dict[str, 
         axes=latent_axes(data.axes, tuple(space)),
         static={name: _coarse(values[None], tuple(space))[0] for name, values in data.static.items()},
         forcing={name: _coarse(values, tuple(space)) for name, values in data.forcing.items()},
-        attributes={**data.attributes, **attributes},
     )
 
 
@@ -276,7 +266,7 @@ def fit_stepper(experiment: Experiment, folder: Path, *, resume: bool = False, f
             raise ConfigError(f"stepper {experiment.stepper} has nothing to fit")
         validation = experiment.training.validation
         validate = Rollouts(ready.states, ready.pending, stride, validation, experiment.seed)
-        transitions = Encoded(ready.states.split("train").load().transitions(stride), ready.pending)
+        transitions = encoded(ready.states.split("train"), ready.pending).transitions(stride)
         model.prepare(lambda: _passes(transitions))
         trained: Any = _trained(model, transitions, run, validate)
         inner, stepper = ready.signature, dict(experiment.stepper)
@@ -310,6 +300,6 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def _passes(transitions: Encoded, size: int = 64) -> Any:
+def _passes(transitions: Transitions, size: int = 64) -> Any:
     """Every transition once, in batches."""
     return (transitions.batch(np.arange(i, min(i + size, len(transitions)))) for i in range(0, len(transitions), size))

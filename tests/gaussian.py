@@ -53,14 +53,15 @@ class Gaussian:
         )
         return mean + beta * self.std**2 * surprise, gamma * self.noise**2 * surprise
 
-    def transport(self, interpolant: Interpolant, prediction: Prediction, rows: int) -> Transport:
-        """What a perfectly trained network would be."""
+    def transport(self, interpolant: Interpolant, prediction: Prediction, rows: int, error: float = 0.0) -> Transport:
+        """What a perfectly trained network would be, or one with a constant error relative to its target's size."""
         x0 = torch.full((rows, 1, 1), self.source, dtype=torch.float64)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             data, noise = self.means(interpolant, x, x0, t)
             combine: Coefficients = prediction.coefficients(interpolant, t)
-            return combine(x0, data, noise)
+            size = sum(float(c) ** 2 for c in combine) ** 0.5
+            return combine(x0, data, noise) + error * size
 
         return Transport(interpolant, prediction, predict, x0, White(1, self.noise).double())
 
@@ -85,9 +86,11 @@ class Probes(Stream):
         return torch.tensor([0.0, 0.0, 1.0]).to(like).reshape(3, 1, 1)
 
 
-def sampled_law(system: Gaussian, sampler: Sampler, interpolant: Interpolant, prediction: Prediction) -> list[Law]:
+def sampled_law(
+    system: Gaussian, sampler: Sampler, interpolant: Interpolant, prediction: Prediction, error: float = 0.0
+) -> list[Law]:
     """Mean and standard deviation after every step, exactly: on a Gaussian system each step is affine in (x, z)."""
-    transport, stream = system.transport(interpolant, prediction, rows=3), Probes()
+    transport, stream = system.transport(interpolant, prediction, rows=3, error=error), Probes()
     times = sampler.times(transport)
     start = transport.start(times[0], stream).flatten()
     mean, variance = float(start[0]), float(start[2] - start[0]) ** 2

@@ -47,7 +47,7 @@ def flow(folder: Path) -> Path:
     return folder / "flow.zarr"
 
 
-def written(folder: Path, data: Path, kind: str, **changes: Any) -> Path:
+def written(folder: Path, data: Path, kind: str, /, **changes: Any) -> Path:
     """The YAML file of an experiment; `training` is merged with the defaults, other keys replace them."""
     training = {**TRAINING, **changes.pop("training", {})}
     path = folder / f"{kind}.yaml"
@@ -56,7 +56,7 @@ def written(folder: Path, data: Path, kind: str, **changes: Any) -> Path:
     return path
 
 
-def experiment(folder: Path, data: Path, kind: str = "generative", **changes: Any) -> Experiment:
+def experiment(folder: Path, data: Path, kind: str = "generative", /, **changes: Any) -> Experiment:
     """The same, loaded."""
     return load_experiment(written(folder, data, kind, **changes))
 

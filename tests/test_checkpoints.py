@@ -42,7 +42,8 @@ class State:
         return self.model, self.ema, self.optimizer
 
     def tensors(self) -> list[Tensor]:
-        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        states = [self.optimizer.state[p] for p in self.model.parameters()]
+        moments = [state[name] for state in states for name in sorted(state)]
         return [*self.model.state_dict().values(), *self.ema.state_dict().values(), *moments]
 
 

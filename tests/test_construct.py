@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftway.build import CODECS, COMPONENTS, NETWORKS, NOISES, SAMPLERS, STEPPERS, build_sampler
@@ -175,6 +175,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_plain_data_make_a_shape_or_a_config_error(spec):
     try:

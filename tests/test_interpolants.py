@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -109,10 +110,28 @@ def test_a_path_of_ones_own_needs_three_functions() -> None:
     assert float(gamma[1]) == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("bad", [lambda: Follmer(power=3), lambda: VariancePreserving(start=0.5, stop=0.1)])
-def test_impossible_paths_are_refused(bad: object) -> None:
+@pytest.mark.parametrize(
+    "bad", [lambda: Follmer(power=3), lambda: VariancePreserving(start=0.5, stop=0.1), lambda: Residual(Follmer())]
+)
+def test_impossible_paths_are_refused(bad: Callable[[], Interpolant]) -> None:
     with pytest.raises(ValueError, match=r"power|start"):
-        bad()  # type: ignore[operator]
+        bad()
+
+
+@dataclass(frozen=True)
+class Rough(Cosine):
+    """A user's path with a diffusion of its own and an infinite slope of γ at t = 0."""
+
+    def gamma(self, t: Tensor) -> Tensor:
+        return (1 - t) * t.sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+
+def test_the_general_drift_is_finite_at_both_ends() -> None:
+    for c in Rough().drift(torch.tensor([0.0, 1.0], dtype=torch.float64)):
+        assert bool(torch.isfinite(c).all())
 
 
 def test_table_names_every_path() -> None:

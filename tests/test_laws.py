@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from driftway.interpolants import (
 from driftway.predictions import Data, Drift, Karras, Noise, Prediction, Score, Velocity
 from driftway.samplers import Ancestral, Euler, EulerMaruyama, Heun, Sampler
 from tests.gaussian import Gaussian, OneStream, sampled_law
+from tests.test_interpolants import Cosine
 
 SYSTEM = Gaussian()
 PATHS: dict[str, Interpolant] = {
@@ -59,27 +61,50 @@ def samplers(steps: int, grid: Grid | None = None) -> dict[str, Sampler]:
     }
 
 
-# What is left after 400 steps of first-order samplers.
 @pytest.mark.parametrize("sampler", samplers(1))
-@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("path", PATHS)
-def test_every_combination_ends_in_the_right_law(path: str, prediction: str, sampler: str) -> None:
+def test_every_path_and_sampler_meets_the_right_law_on_the_way_and_at_the_end(path: str, sampler: str) -> None:
+    """What 400 steps leave of first-order errors; the exploding path starts with its mean off by E[x1]/σ_max."""
     chosen = samplers(400, GRIDS.get(path))[sampler]
-    end = sampled_law(SYSTEM, chosen, PATHS[path], PREDICTIONS[prediction])[-1]
-    assert end.mean == pytest.approx(SYSTEM.mean, abs=0.015)
-    assert end.std == pytest.approx(SYSTEM.std, rel=0.04)
-
-
-@pytest.mark.parametrize("sampler", samplers(1))
-@pytest.mark.parametrize("path", PATHS)
-def test_interior_marginals(path: str, sampler: str) -> None:
-    """The law is right at every time on the way; the exploding path starts with its mean off by E[x1]/σ_max."""
-    chosen = samplers(800, GRIDS.get(path))[sampler]
     laws = sampled_law(SYSTEM, chosen, PATHS[path], Data())
     for law in laws[len(laws) // 4 :: len(laws) // 8]:
         mean, std = SYSTEM.marginal(PATHS[path], law.time)
         assert law.mean == pytest.approx(mean, abs=0.02 * std + 0.005)
-        assert law.std == pytest.approx(std, rel=0.03)
+        assert law.std == pytest.approx(std, rel=0.04)
+    assert laws[-1].mean == pytest.approx(SYSTEM.mean, abs=0.01)
+    assert laws[-1].std == pytest.approx(SYSTEM.std, rel=0.04)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("path", PATHS)
+def test_the_law_does_not_depend_on_what_the_network_predicts(path: str, prediction: str) -> None:
+    """Apart from where a path that starts at a point is left: the earliest time at which the prediction tells x1."""
+    for name, sampler in samplers(20, GRIDS.get(path)).items():
+        end, reference = (sampled_law(SYSTEM, sampler, PATHS[path], p)[-1] for p in (PREDICTIONS[prediction], Data()))
+        assert end.mean == pytest.approx(reference.mean, abs=0.03), name
+        assert end.std == pytest.approx(reference.std, rel=0.06), name
+
+
+@pytest.mark.parametrize(
+    ("path", "prediction"), [*product(PATHS, PREDICTIONS), ("own", "drift"), ("own", "data"), ("own", "noise")]
+)
+def test_an_error_of_one_percent_in_the_network_stays_small(path: str, prediction: str) -> None:
+    """Conversions amplify without bound at singular ends; samplers must not use them there."""
+    for name, sampler in samplers(10, GRIDS.get(path)).items():
+        ends = [
+            sampled_law(SYSTEM, sampler, PATHS.get(path, Cosine()), PREDICTIONS[prediction], error)[-1]
+            for error in (0.0, 0.01)
+        ]
+        assert abs(ends[1].mean - ends[0].mean) < 0.15, name
+
+
+def test_no_deterministic_sampler_spreads_a_point_but_every_other_does() -> None:
+    """On a path of one's own without σ the natural dial is the ODE, which leaves the point by a leap like `Euler`."""
+    for path in (Follmer(), Bridge(), Cosine()):
+        for name, sampler in samplers(50).items():
+            assert sampled_law(SYSTEM, sampler, path, Data())[-1].std == pytest.approx(SYSTEM.std, rel=0.15), name
+        silent = EulerMaruyama(50, temperature=0.0)
+        assert sampled_law(SYSTEM, silent, path, Data())[-1].std == 0.0
 
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(10, 0.3), (50, 0.08), (200, 0.02)])
@@ -243,7 +268,7 @@ def test_samples_pass_a_goodness_of_fit_test() -> None:
 def test_grids() -> None:
     assert Leading(100)(10)[:2].tolist() == pytest.approx([0.09, 0.19])
     assert Truncated(0.1)(1).tolist() == [0.0, 1.0]
-    assert Truncated(0.1)(11)[:3].tolist() == pytest.approx([0.0, 0.01, 0.02])
+    assert Truncated(0.1)(10).tolist() == pytest.approx([k / 100 for k in range(10)] + [1.0])
     for grid in (Uniform(), Power(), KarrasSpacing(), Truncated(), Leading()):
         for steps in (1, 2, 5, 10):
             times = grid(steps)

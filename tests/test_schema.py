@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftway
@@ -247,6 +247,7 @@ PLAIN = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*VALUES, *SECTIONS]), PLAIN, min_size=1, max_size=3))
 def test_any_plain_values_make_an_experiment_or_a_config_error(values):
     document: dict[str, Any] = {"name": "x", "data": {"path": "x"}, "training": {"steps": 1}}

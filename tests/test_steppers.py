@@ -99,7 +99,7 @@ def test_generative_loss_scales_input_and_time_as_the_prediction_says() -> None:
     noisy = BATCH.target + sigma * z  # EDM's x, of which x_t is β times
     scaled = noisy / (sigma**2 + d**2) ** 0.5
     y = torch.einsum("oi,bin->bon", network.weight, torch.cat([scaled, BATCH.source], 1))
-    assert loss == pytest.approx(float(((y - (BATCH.target - skip * noisy) / out) ** 2).mean()), rel=1e-4)
+    assert loss == pytest.approx(((y - (BATCH.target - skip * noisy) / out) ** 2).mean().item(), rel=1e-4)
     label = network.calls[0][1]
     assert label is not None and label.tolist() == pytest.approx([np.log(sigma) / 4] * 5, rel=1e-5)
 

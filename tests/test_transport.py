@@ -7,9 +7,10 @@ import torch
 
 from driftway.densities import GridTime, LogNormalNoise, UniformTime
 from driftway.diffusions import Diffusion
+from driftway.errors import ConfigError
 from driftway.interpolants import Follmer, Interpolant, Rectified, VarianceExploding
 from driftway.noise import Fitted, White
-from driftway.predictions import PREDICTIONS, Drift, Karras, Prediction
+from driftway.predictions import PREDICTIONS, Data, Drift, Karras, Prediction
 from driftway.randomness import Stream, generator, stream
 from tests.gaussian import Gaussian
 from tests.test_interpolants import PATHS, Cosine
@@ -80,7 +81,7 @@ def test_karras_input_and_target_have_unit_variance() -> None:
 
 def test_a_prediction_that_says_nothing_is_refused() -> None:
     transport = Gaussian().transport(_Straight(), TARGETS["velocity"], rows=1)
-    with pytest.raises(ValueError, match="does not determine"):
+    with pytest.raises(ConfigError, match="does not determine"):
         transport.data(transport.source, torch.tensor(0.5, dtype=torch.float64))
 
 
@@ -95,6 +96,31 @@ class _Straight(Rectified):
 
     def rates(self, t: float | torch.Tensor):  # type: ignore[no-untyped-def]
         return Interpolant.rates(self, t)
+
+
+@pytest.mark.parametrize(
+    ("path", "prediction", "earliest"),
+    [
+        (Follmer(), "drift", 0.0),  # λ = 1 − t
+        (Follmer(), "velocity", 0.01),  # its target grows as 1/√t
+        (Follmer(), "noise", 0.01),  # λ = γ/β = 1/√t
+        (Follmer(power=2), "drift", 0.05),  # λ = 1/2t
+        (Rectified(), "noise", 0.1),
+    ],
+    ids=repr,
+)
+def test_departure_is_the_first_time_at_which_errors_grow_at_most_tenfold(
+    path: Interpolant, prediction: str, earliest: float
+) -> None:
+    transport = Gaussian().transport(path, TARGETS[prediction], rows=1)
+    t = transport.departure()
+    assert float(t) == pytest.approx(earliest, rel=0.3, abs=1e-5)
+    assert float(transport.amplification(Data(), t)) <= 10.0
+    exact, wrong = (
+        Gaussian().transport(path, TARGETS[prediction], rows=1, error=e).data(transport.source, t) for e in (0.0, 1e-3)
+    )
+    growth = abs(float(exact - wrong)) / 1e-3
+    assert growth == pytest.approx(float(transport.amplification(Data(), t)), rel=1e-6)
 
 
 def test_fitted_noise_is_the_standard_deviation_of_residuals() -> None:
@@ -126,12 +152,10 @@ def test_streams_do_not_depend_on_the_batch() -> None:
 
 def test_densities() -> None:
     like, rows = torch.zeros(4000, 1), stream("density", rows=range(4000))
-    uniform = UniformTime(0.5)(Follmer(), like, rows)
-    assert (
-        0 <= float(uniform.min())
-        and float(uniform.max()) < 0.5
-        and float(uniform.mean()) == pytest.approx(0.25, abs=0.01)
-    )
+    uniform = UniformTime(0.1, 0.5)(Follmer(), like, rows)
+    assert float(uniform.min()) >= 0.1
+    assert float(uniform.max()) < 0.5
+    assert float(uniform.mean()) == pytest.approx(0.3, abs=0.01)
     grid = GridTime(10, stop=0.4)(Follmer(), like, rows)
     assert sorted({round(t, 9) for t in grid.tolist()}) == [0.0, 0.1, 0.2, 0.3]
     path = VarianceExploding()

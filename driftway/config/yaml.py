@@ -303,7 +303,8 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
     """YAML that reads back as equal values."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 2**16
+    yaml.default_flow_style, yaml.width = False, 2**16
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     text = io.StringIO()
     yaml.dump(plain(values), text)
     return text.getvalue()

@@ -122,7 +122,8 @@ def open_forecast(path: Path) -> xr.Dataset:
     try:
         for name, array in zarr.open_group(path, mode="r").arrays():
             if array.ndim > len(AXES) and array.nchunks_initialized < array.nchunks:
-                raise DataError(f"{path}: {array.nchunks - array.nchunks_initialized} files of '{name}' are missing")
+                missing = array.nchunks - array.nchunks_initialized
+                raise DataError(f"{path}: {missing} files of '{name}' are missing; copy the folder again")
         return xr.open_zarr(path, consolidated=False, chunks=None)
     except UNREADABLE as error:
         raise DataError(f"{path} is not a readable forecast: {' '.join(str(error).split())}; make it again") from error
@@ -131,7 +132,7 @@ def open_forecast(path: Path) -> xr.Dataset:
 def _coordinates(layout: Layout, members: int, names: Sequence[Key], leads: int) -> dict[str, Any]:
     values = {
         "realization": np.arange(members),
-        "trajectory": np.asarray(names),
+        "trajectory": _keys(names),
         "lead_time": layout.lead_times(leads),
     }
     # xarray would turn bare time units into durations, so lead times keep their unit under another name
@@ -141,3 +142,10 @@ def _coordinates(layout: Layout, members: int, names: Sequence[Key], leads: int)
         attributes = {"boundary": axis.boundary, "length": axis.length, "units": axis.units}
         coordinates[axis.name] = ((axis.name,), np.asarray(axis.coordinates), attributes)
     return coordinates
+
+
+def _keys(names: Sequence[Key]) -> np.ndarray:
+    """Numbers, or text of any length, which zarr has no other stable type for."""
+    if all(isinstance(name, int) for name in names):
+        return np.asarray(names)
+    return np.asarray([str(name) for name in names], dtype=object)

@@ -113,11 +113,11 @@ class Lazy:
 
     def __getitem__(self, key: Any) -> Any:
         """A view for `[rows]` and `[rows, slice]`; values (B, C, *S) for two lists of indices, as numpy has it."""
-        pair: Any = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
-        rows, times = pair
-        if isinstance(times, slice) and (isinstance(rows, slice) or np.ndim(rows) == 1):
-            return Lazy(self.reader, self.rows[rows], self.times[times])
-        if np.ndim(rows) == np.ndim(times) == 1 and len(rows) == len(times):
+        rows, times = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        if isinstance(times, slice):
+            if isinstance(rows, slice) or np.ndim(rows) == 1:
+                return Lazy(self.reader, self.rows[rows], self.times[times])
+        elif not isinstance(rows, slice) and np.ndim(rows) == np.ndim(times) == 1 and len(rows) == len(times):
             return self._frames(self.rows[rows], self.times[times])
         raise TypeError(
             "states on disk take [rows], [rows, slice] or two lists of one length; `load()` takes any index"

@@ -207,7 +207,7 @@ def _described(path: Path) -> _Part:
 
 
 def _part(path: Path, file: Any) -> _Part:
-    axes = tuple(_axis(file, _text(name)) for name in file["dimensions"].attrs["spatial_dims"])
+    axes = tuple(_axis(file, name) for name in _texts(file["dimensions"].attrs["spatial_dims"]))
     names, space = tuple(axis.name for axis in axes), tuple(len(axis) for axis in axes)
     fields = list(_fields(path, file, len(axes)))
     states = tuple(field for field, kind in fields if kind == STATE)
@@ -233,13 +233,16 @@ def _fields(path: Path, file: Any, space: int) -> Iterator[tuple[Field, tuple[bo
             about = file[group][name].attrs
             kind = bool(about.get("sample_varying", True)), bool(about.get("time_varying", True))
             if kind not in (STATE, STATIC, FORCING):
-                raise DataError(f"{path}: field '{name}' varies with sample but not with time, which is not supported")
+                raise DataError(
+                    f"{path}: field '{name}' varies with sample but not with time, which is not read: "
+                    "take it out of field_names"
+                )
             constant = tuple(axis for axis, varies in enumerate(about.get("dim_varying", [True] * space)) if not varies)
             yield Field(group, name, order, _text(about.get("units", "1")), constant), kind
 
 
 def _names(file: Any, group: str) -> list[str]:
-    return [_text(name) for name in file[group].attrs.get("field_names", [])] if group in file else []
+    return _texts(file[group].attrs.get("field_names", [])) if group in file else []
 
 
 def _check_shape(path: Path, stored: Any, field: Field, kind: tuple[bool, bool], shape: tuple[int, ...]) -> None:
@@ -312,15 +315,20 @@ def _axis(file: Any, name: str) -> Axis:
 
 
 def _boundary(file: Any, name: str) -> str:
-    """What happens at the ends of an axis; walls inside the domain do not count."""
+    """What happens at the ends of an axis; walls inside the domain do not count, nor does a mask without a point."""
     found = set()
     for condition in file["boundary_conditions"].values():
-        dims = [_text(dim) for dim in condition.attrs["associated_dims"]]
+        dims = _texts(condition.attrs["associated_dims"])
         if name in dims:
             mask = np.moveaxis(np.asarray(condition["mask"]), dims.index(name) - len(dims), 0)
-            if mask[[0, -1]].any():
+            if mask[[0, -1]].any() or not mask.any():
                 found.add(BOUNDARIES[_text(condition.attrs["bc_type"]).upper()])
     return next((kind for kind in BOUNDARIES.values() if kind in found), "open")
+
+
+def _texts(values: Any) -> list[str]:
+    """A list of names, or the one name that stands for a list of one."""
+    return [_text(value) for value in np.atleast_1d(values).tolist()]
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from driftway.data.trajectories import Axis, Fields, Trajectories
 from driftway.data.well import BOUNDARIES, FORCING, STATIC, SUFFIXES
-from driftway.errors import DataError, StorageError
+from driftway.errors import DataError
 from driftway.storage import HeldFile, atomic_file
 
 
@@ -30,9 +30,7 @@ def save_well(data: Trajectories, path: str | Path, name: str | None = None, for
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} must end in {' or '.join(SUFFIXES)}")
-    if path.exists() and not force:
-        raise StorageError(f"{path} exists; choose another name or force")
-    with atomic_file(path) as held, h5py.File(held, "w") as file:
+    with atomic_file(path, force) as held, h5py.File(held, "w") as file:
         _write(data, file, name or str(data.attributes.get("dataset_name", path.stem)), held)
     return path
 

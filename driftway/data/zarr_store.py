@@ -208,10 +208,9 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
 
 
 def _with_dims(variables: Mapping[str, xr.DataArray], dims: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Numbers with these dims; names of runs and the like are passed over."""
-    return {
-        name: v.values for name, v in variables.items() if v.dims == dims and name != "split" and v.dtype.kind in "biuf"
-    }
+    """Numbers with these dims, by name; the names of runs and the like are passed over."""
+    found = {name: v for name, v in variables.items() if v.dims == dims and v.dtype.kind in "biuf" and name != "split"}
+    return {name: found[name].values for name in sorted(found)}
 
 
 def _splits(path: Path, dataset: xr.Dataset) -> tuple[str, ...] | None:

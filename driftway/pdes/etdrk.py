@@ -50,6 +50,7 @@ class First:
 
     @classmethod
     def of(cls, z: Tensor, gain: Tensor, cast: Cast) -> First:
+        """The scheme of z = L·h, with h times the dealiasing mask as gain of N."""
         return cls(cast(torch.exp(z)), cast(gain * phi(z)[0]))
 
     def __call__(self, v: Tensor, nonlinear: Nonlinear) -> Tensor:

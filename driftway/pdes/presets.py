@@ -131,7 +131,7 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             "kolmogorov",
-            "2-D turbulence, ν = 0.005 on 64²: moderate chaos, one core makes it in a minute",
+            "2-D turbulence, ν = 0.005 on 64²: errors double in 1.5 time units; one core makes it in a minute",
             Kolmogorov(viscosity=0.005, drag=0.1, size=(64, 64), dt=0.02, substeps=5, amplitude=10.0),
             burn_in=15.0,
             frames=151,
@@ -139,7 +139,7 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "kolmogorov-hard",
-            "2-D turbulence, ν = 0.002 on 64²: thin filaments, errors double every time unit or so",
+            "2-D turbulence, ν = 0.002 on 64²: thin filaments, errors double in 1.2 time units",
             Kolmogorov(viscosity=0.002, drag=0.1, size=(64, 64), dt=0.02, substeps=5, amplitude=10.0),
             burn_in=20.0,
             frames=151,
@@ -155,8 +155,8 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "kuramoto-sivashinsky",
-            "1-D spatio-temporal chaos on a length of 64 with 256 points: made in seconds",
-            KuramotoSivashinsky(size=(256,), length=(64.0,), dt=0.1, substeps=10),
+            "1-D spatio-temporal chaos on a length of 60 with 256 points: made in seconds",
+            KuramotoSivashinsky(size=(256,), length=(60.0,), dt=0.1, substeps=10),
             burn_in=100.0,
             frames=201,
             trajectories=Counts(128, 16, 32),
@@ -173,7 +173,7 @@ PRESETS: dict[str, Preset] = {
             "burgers-stochastic",
             "1-D shocks stirred by white-in-time noise of a known law: the truth itself is random",
             Burgers(viscosity=0.03, dt=0.01, substeps=10, forcing=0.5, forced=3),
-            burn_in=10.0,
+            burn_in=20.0,
             frames=101,
             trajectories=Counts(256, 32, 64),
         ),

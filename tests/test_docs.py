@@ -1,0 +1,129 @@
+"""The documentation runs: its Python, its configurations, its links, and the tables that repeat the code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from driftway import (
+    Ancestral,
+    Drift,
+    Euler,
+    EulerMaruyama,
+    Follmer,
+    Heun,
+    Noise,
+    Rectified,
+    VariancePreserving,
+    Velocity,
+)
+from driftway.config import load_yaml
+from driftway.glossary import OTHERS, SCORES
+from driftway.schema import load_experiment
+from tests.gaussian import Gaussian, sampled_law
+from tests.test_experiments import METHODS, ROWS, SPREADS, calls
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the line of the page on which it starts, and what it holds."""
+
+    language: str
+    line: int
+    text: str
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    found = re.finditer(r"^```([^\n]*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    parts = [Block(m[1].strip(), page.read_text().count("\n", 0, m.start()) + 2, m[2]) for m in found]
+    return [block for block in parts if block.language == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page in order, in one namespace and an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "documentation"}
+    for block in blocks(page, "python"):
+        padded = "\n" * (block.line - 1) + block.text
+        exec(compile(padded, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configurations_load(page: Path, tmp_path: Path) -> None:
+    """What says how to train is a whole experiment, on its own or over a method's file; the rest is YAML."""
+    (tmp_path / "methods").symlink_to(METHODS)
+    for block in blocks(page, "yaml"):
+        file = tmp_path / f"{block.line}.yaml"
+        file.write_text(block.text)
+        if re.search(r"^(training|extends):", block.text, re.MULTILINE):
+            load_experiment(file)
+        else:
+            load_yaml(file)
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def rows(page: str, columns: int) -> list[list[str]]:
+    """The rows of the tables of a page that have so many columns, without header and ruler."""
+    lines = [line for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("|")]
+    split = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [cells for cells in split if len(cells) == columns and not set(cells[0]) <= set("-:")]
+
+
+def test_the_table_of_methods_is_that_of_the_files() -> None:
+    table = {re.sub(r".*`(\w+)\.yaml`.*", r"\1", cells[5]): cells for cells in rows("methods.md", 8)[1:]}
+    assert sorted(table) == ROWS
+    for row, cells in table.items():
+        assert int(cells[6]) == (calls(row) if row in SPREADS else 1), row
+
+
+SAMPLED = {
+    ("Follmer", "EulerMaruyama"): (Follmer(), Drift(), EulerMaruyama()),
+    ("Follmer", "Heun"): (Follmer(), Drift(), Heun()),
+    ("Rectified", "Euler"): (Rectified(), Velocity(), Euler()),
+    ("Rectified", "Heun"): (Rectified(), Velocity(), Heun()),
+    ("VariancePreserving", "Ancestral(eta=0)"): (VariancePreserving(), Noise(), Ancestral(eta=0.0)),
+}
+
+
+def test_the_table_of_few_steps_is_what_the_samplers_do() -> None:
+    header, *table = rows("methods.md", 7)
+    counts = [int(cell.split()[0]) for cell in header[2:]]
+    assert len(table) == 6
+    for path, sampler, *spreads in table:
+        name, noise = path.split(", ")
+        interpolant, prediction, chosen = SAMPLED[name.strip("`"), sampler.strip("`")]
+        system = Gaussian(noise=Gaussian.std if noise == "fitted" else 1.0)
+        for steps, spread in zip(counts, spreads, strict=True):
+            end = sampled_law(system, replace(chosen, steps=steps), interpolant, prediction)[-1]
+            assert float(spread) == pytest.approx(end.std / system.std, abs=0.0051), (path, sampler, steps)
+
+
+def test_the_page_of_scores_says_what_the_code_says() -> None:
+    table = {cells[0].strip("`"): cells[1:] for cells in rows("metrics.md", 6)}
+    for name, score in {**SCORES, **OTHERS}.items():
+        bars = [score.long_name, score.formula, score.averaging, score.perfect, score.trivial]
+        assert [cell.replace(r"\|", "|") for cell in table[name]] == [text or "–" for text in bars], name

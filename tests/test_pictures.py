@@ -1,0 +1,132 @@
+"""Pictures of forecasts: what is shown, on which scale, and what becomes of values that are not finite."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.colors import to_rgba
+from PIL import Image
+
+from driftway.errors import DataError
+from driftway.pictures import MISSING, Case, animation, error_scale, field_scale, fields_panel, views
+from driftway.plotting import encode
+from driftway.randomness import generator
+
+LEADS = 4
+
+
+def case(members: int = 3, shape: tuple[int, ...] = (8, 12), offset: float = 0.0) -> Case:
+    rng = generator("pictures", members)
+    axes = ("y", "x")[-len(shape) :]
+    lead = ("lead_time", 0.25 * np.arange(1, LEADS + 1), {"time_units": "s"})
+
+    def dataset(values: np.ndarray, dims: tuple[str, ...]) -> xr.Dataset:
+        return xr.Dataset({"u": ((*dims, "lead_time", *axes), values, {"units": "m/s"})}, {"lead_time": lead})
+
+    truth = rng.standard_normal((LEADS, *shape)) + offset
+    forecast = truth + 0.1 * rng.standard_normal((members, LEADS, *shape))
+    return Case("test 0", dataset(truth, ()), {"a": dataset(forecast, ("realization",))})
+
+
+def frames(data: bytes) -> list[np.ndarray]:
+    with Image.open(io.BytesIO(data)) as image:
+        found = []
+        for k in range(getattr(image, "n_frames", 1)):
+            image.seek(k)
+            found.append(np.asarray(image.convert("RGB")).astype(int))
+    return found
+
+
+def test_views_of_an_ensemble_are_truth_mean_two_members_and_the_error_of_the_mean() -> None:
+    here = case()
+    found, members = views(here, "a", "u"), here.members("a", "u")
+    assert list(found) == ["truth", "ensemble mean", "member 1", "member 2", "mean − truth"]
+    np.testing.assert_allclose(found["mean − truth"], members.mean(0) - here.happened("u"))
+    np.testing.assert_array_equal(found["member 2"], members[1])
+
+
+def test_views_of_one_member_are_truth_forecast_and_error() -> None:
+    here = case(members=1)
+    alone = Case("x", here.truth, {"a": here.forecasts["a"].isel(realization=0)})
+    for one in (here, alone):
+        found = views(one, "a", "u")
+        assert list(found) == ["truth", "forecast", "forecast − truth"]
+        np.testing.assert_allclose(found["forecast − truth"], found["forecast"] - found["truth"])
+
+
+def test_a_field_that_changes_sign_is_white_at_zero_and_another_spans_its_values() -> None:
+    signed, positive = field_scale(case().happened("u")), field_scale(case(offset=50).happened("u"))
+    assert signed.low == -signed.high and signed.colors == "RdBu_r"
+    assert 40 < positive.low < positive.high < 60 and positive.colors == "viridis"
+    assert field_scale(np.full((2, 3), 7.0)).high > field_scale(np.full((2, 3), 7.0)).low
+    assert field_scale(np.full((2, 3), np.nan)).high == 1
+
+
+def test_the_scale_is_the_truths_whatever_the_forecast_does() -> None:
+    """A forecast a hundred times too large leaves the picture of the truth as it was, and saturates."""
+    mild, wild = case(), case()
+    wild.forecasts["a"]["u"][:] = 100 * wild.forecasts["a"]["u"]
+    (truth, mean), (same, far) = (
+        [np.asarray(ax.images[0].get_array()) for ax in fields_panel(c, "a").axes[:2]] for c in (mild, wild)
+    )
+    np.testing.assert_array_equal(truth, same)
+    ends = field_scale(mild.happened("u")).mappable().to_rgba([-1e9, 1e9])
+    saturated = [(np.abs(picture[..., None, :] - ends).max(-1) < 0.01).any(-1).mean() for picture in (mean, far)]
+    assert saturated[0] < 0.1 and saturated[1] > 0.8
+
+
+def test_what_is_not_finite_is_grey() -> None:
+    values = np.array([[np.nan, np.inf], [0.5, -np.inf]])
+    colors = field_scale(np.array([-1.0, 1.0])).mappable().to_rgba(np.ma.masked_invalid(values))
+    for index in ((0, 0), (0, 1), (1, 1)):
+        np.testing.assert_allclose(colors[index], to_rgba(MISSING), atol=1 / 255)
+    assert not np.allclose(colors[1, 0], to_rgba(MISSING), atol=0.05)
+    assert error_scale(np.array([-2.0, 1.0, np.nan])).high == pytest.approx(2, rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (40, 4), (32,)])
+@pytest.mark.parametrize("members", [1, 3])
+def test_panels_and_animations_are_drawn_for_one_and_two_axes(shape: tuple[int, ...], members: int) -> None:
+    here = case(members, shape)
+    here.forecasts["a"]["u"][{"lead_time": slice(2, None)}] = np.nan
+    rows = 3 if members == 1 else 5
+    panel = fields_panel(here, "a")
+    assert encode(panel, "png", dpi=30).startswith(b"\x89PNG")
+    shown = [ax.get_ylabel() or ax.get_title() for ax in panel.axes[:rows]]
+    assert len(shown) == rows and (shown[-1] == list(views(here, "a", "u"))[-1])
+    assert len(frames(animation(here, "a"))) == LEADS
+
+
+def test_a_panel_shows_five_lead_times_from_the_first_to_the_last() -> None:
+    here = case()
+    assert [t.get_text() for t in fields_panel(here, "a").axes[0].get_xticklabels()] == here.times()
+    chosen = fields_panel(here, "a", leads=[0, 3]).axes[0].get_xticklabels()
+    assert [t.get_text() for t in chosen] == ["0.25 s", "1 s"]
+
+
+def test_an_animation_keeps_to_its_limit_of_bytes() -> None:
+    here = case(shape=(64, 64))
+    free, limited = animation(here, "a"), animation(here, "a", limit=8000)
+    assert len(free) > 8000 >= len(limited) and len(frames(limited)) == LEADS
+
+
+def test_one_lead_time_gives_one_frame() -> None:
+    here = case()
+    first = {"lead_time": slice(0, 1)}
+    still = Case("x", here.truth.isel(first), {"a": here.forecasts["a"].isel(first)})
+    assert len(frames(animation(still, "a"))) == 1
+
+
+def test_what_cannot_be_drawn_is_refused_by_name() -> None:
+    here = case()
+    with pytest.raises(DataError, match=r"truth 'u' has dims .* choose one trajectory"):
+        Case("c", here.truth.expand_dims(trajectory=2, axis=0).expand_dims(z=2), {})
+    with pytest.raises(DataError, match="case 'c', method 'a': field 'u' of the truth is missing"):
+        Case("c", here.truth, {"a": here.forecasts["a"].rename(u="w")})
+    with pytest.raises(DataError, match="select the same leads and grid"):
+        Case("c", here.truth, {"a": here.forecasts["a"].isel(x=slice(0, 5))})
+    with pytest.raises(DataError, match="method 'a' has no members"):
+        views(Case("c", here.truth, {"a": here.forecasts["a"].isel(realization=slice(0, 0))}), "a", "u")

@@ -1,0 +1,386 @@
+"""The Well's HDF5 layout: what we write comes back, what the layout allows is read, no damage goes unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from driftway.data import Axis, Fields, Trajectories, open_data, open_well, save_well, verify
+from driftway.errors import DataError, StorageError
+from tests.datasets import X, Y, bits, example, flip
+
+Z = Axis("z", (0.0, 1.0, 2.0), "open", 2.0)
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- what we write -------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_the_layout_holds_comes_back(tmp_path: Path) -> None:
+    data = example(splits=None)
+    back = open_data(save_well(data, tmp_path / "data.hdf5"))
+    for name in ("shape", "fields", "axes", "dt", "time_units", "attributes"):
+        assert getattr(back, name) == getattr(data, name), name
+    for name in ("parameters", "static", "forcing"):
+        found, expected = getattr(back, name), getattr(data, name)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[key], expected[key]) for key in expected), name
+    assert bits(np.asarray(back.states)) == bits(data.states)
+    assert back.splits is None
+    assert verify(tmp_path / "data.hdf5") == []
+
+
+@pytest.mark.parametrize("axes", [(X,), (X, Y), (X, Y, Z)], ids=len)
+def test_scalars_vectors_and_tensors_of_any_dimension_come_back(axes: tuple[Axis, ...], tmp_path: Path) -> None:
+    names = [axis.name for axis in axes]
+    channels = ["s", *(f"v_{i}" for i in names), *(f"T_{i}{j}" for i, j in product(names, names))]
+    shape = (2, 3, len(channels), *map(len, axes))
+    states = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    data = Trajectories(states, Fields(tuple(channels), ("1",) * len(channels)), axes, 0.1)
+    back = open_well(save_well(data, tmp_path / "data.h5"))
+    assert back.fields == data.fields
+    assert bits(np.asarray(back.states)) == bits(states)
+    with h5py.File(tmp_path / "data.h5") as file:
+        space = shape[3:]
+        assert file["t0_fields/s"].shape == (2, 3, *space)
+        assert file["t1_fields/v"].shape == (2, 3, *space, len(axes))
+        assert file["t2_fields/T"].shape == (2, 3, *space, len(axes), len(axes))
+        assert np.array_equal(file["t1_fields/v"][1, 2, ..., -1], states[1, 2, len(axes)])
+
+
+def test_channels_are_a_vector_only_if_all_its_components_are_there_in_one_unit(tmp_path: Path) -> None:
+    names = ("v", "v_x", "v_y", "w_x", "u_x", "u_y", "T_xx", "T_xy", "T_yy")
+    units = ("1", "m", "m", "m", "m", "K", "1", "1", "1")
+    states = np.random.default_rng(0).standard_normal((2, 3, 9, 6, 4)).astype(np.float32)
+    data = Trajectories(states, Fields(names, units), (X, Y), 0.1)
+    back = open_well(save_well(data, tmp_path / "data.h5"))
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert list(file["t1_fields"]) == ["v"]
+        assert list(file["t2_fields"]) == []
+    assert dict(zip(back.fields.names, back.fields.units, strict=True)) == dict(zip(names, units, strict=True))
+    order = [back.fields.index(name) for name in names]
+    assert bits(np.asarray(back.states)[:, :, order]) == bits(states)
+
+
+def test_a_file_is_replaced_only_by_force_and_read_anew(tmp_path: Path) -> None:
+    path = save_well(example(), tmp_path / "new" / "data.h5")
+    before = open_well(path)
+    assert bits(np.asarray(before.states)) == bits(example().states)
+    with pytest.raises(StorageError, match=r"data\.h5 exists; choose another name or give --force"):
+        save_well(example(3), path)
+    save_well(example(3), path, force=True)
+    after = open_well(path)
+    assert bits(np.asarray(after.states)) == bits(example(3).states)
+    assert after.fingerprint() != before.fingerprint()
+    with pytest.raises(DataError, match=r"data\.zarr must end in \.hdf5 or \.h5"):
+        save_well(example(), tmp_path / "data.zarr")
+
+
+def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = save_well(example(), tmp_path / "data.h5")
+    path.with_name("broken.h5").write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(DataError):
+        save_well(open_well(path.with_name("broken.h5")), path, force=True)
+
+    class Interrupted(np.ndarray):
+        def __getitem__(self, key: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_well(example(states=example().states.view(Interrupted)), path, force=True)
+    assert entries(tmp_path) == ["broken.h5", "data.h5"]
+    assert verify(path) == []
+    assert bits(np.asarray(open_well(path).states)) == bits(example().states)
+
+
+# --- what the layout allows ----------------------------------------------------------------------------------------
+
+
+def put(group: Any, name: str, values: Any, sample: bool, time: bool, **more: Any) -> None:
+    group.create_dataset(name, data=np.asarray(values, np.float32))
+    group[name].attrs.update(sample_varying=sample, time_varying=time, **more)
+
+
+def write_layout(path: Path, change: Callable[[h5py.File], None] = lambda file: None) -> dict[str, np.ndarray]:
+    """A file of 2 trajectories of 4 frames on 5 × 3 points, written from the layout's specification alone."""
+    rng = np.random.default_rng(7)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    wrote = {
+        "A": random(2, 4, 5, 3),
+        "B": random(5, 3),
+        "C": random(2, 4, 5),
+        "E": random(4, 5, 3),
+        "V": random(2, 4, 5, 3, 2),
+        "W": random(5, 3, 2),
+        "T": random(2, 4, 5, 3, 2, 2),
+    }
+    every = {"dim_varying": [True, True]}
+    with h5py.File(path, "w") as file:
+        file.attrs.update(simulation_parameters=["ParamA"], ParamA=1.5, dataset_name="example", grid_type="cartesian")
+        file.attrs.update(n_spatial_dims=2, n_trajectories=2)
+        dimensions = file.create_group("dimensions")
+        dimensions.attrs["spatial_dims"] = ["x", "y"]
+        put(dimensions, "time", 100 + 0.1 * np.arange(4), False, True)
+        put(dimensions, "x", np.arange(5) / 5, False, False)
+        put(dimensions, "y", [0, 1, 3], False, False)
+        for name, kind, mask in (("X_boundary", "periodic", [1, 0, 0, 0, 1]), ("wall", "WALL", [1, 0, 1])):
+            condition = file.create_group(f"boundary_conditions/{name}")
+            condition.attrs.update(associated_dims=["x" if kind == "periodic" else "y"], associated_fields=["A"])
+            condition.attrs.update(bc_type=kind, sample_varying=False, time_varying=False)
+            condition["mask"], condition["values"] = np.array(mask, bool), np.zeros(2, np.float32)
+        scalars = file.create_group("scalars")
+        scalars.attrs["field_names"] = ["ParamA", "Single", "Each", "Season"]
+        put(scalars, "ParamA", 1.5, False, False)
+        put(scalars, "Single", [2.5], False, False)
+        put(scalars, "Each", [3.0, 4.0], True, False)
+        put(scalars, "Season", [0, 1, 2, 3], False, True)
+        groups = [file.create_group(f"t{order}_fields") for order in range(3)]
+        for group, names in zip(groups, (["A", "B", "C", "E"], ["V", "W"], ["T"]), strict=True):
+            group.attrs["field_names"] = names
+        put(groups[0], "A", wrote["A"], True, True, **every, units="Pa")
+        put(groups[0], "B", wrote["B"], False, False, **every)
+        put(groups[0], "C", wrote["C"], True, True, dim_varying=[True, False])
+        put(groups[0], "E", wrote["E"], False, True, **every)
+        put(groups[1], "V", wrote["V"], True, True, **every)
+        put(groups[1], "W", wrote["W"], False, False, **every)
+        put(groups[2], "T", wrote["T"], True, True, **every, symmetric=False, antisymmetric=False)
+        change(file)
+    return wrote
+
+
+def test_a_file_in_the_layout_of_the_specification_is_read(tmp_path: Path) -> None:
+    wrote = write_layout(tmp_path / "example.hdf5")
+    data = open_data(tmp_path / "example.hdf5")
+    assert data.fields.names == ("A", "C", "V_x", "V_y", "T_xx", "T_xy", "T_yx", "T_yy")
+    assert data.fields.units == ("Pa", *["1"] * 7)
+    expected = np.empty((2, 4, 8, 5, 3), np.float32)
+    expected[:, :, 0], expected[:, :, 1] = wrote["A"], wrote["C"][..., None]
+    for c, parts in enumerate([(0,), (1,)], 2):
+        expected[:, :, c] = wrote["V"][(..., *parts)]
+    for c, parts in enumerate(product(range(2), range(2)), 4):
+        expected[:, :, c] = wrote["T"][(..., *parts)]
+    assert bits(np.asarray(data.states)) == bits(expected)
+    assert bits(data.states[[1, 0, 1], [3, 0, 2]]) == bits(expected[[1, 0, 1], [3, 0, 2]])
+    assert list(data.static) == ["B", "W_x", "W_y"]
+    assert bits(data.static["B"]) == bits(wrote["B"])
+    assert bits(data.static["W_y"]) == bits(wrote["W"][..., 1])
+    assert bits(data.forcing["E"]) == bits(wrote["E"])
+    assert np.array_equal(data.forcing["Season"][:, 2, 1], [0, 1, 2, 3])
+    parameters = {name: values.tolist() for name, values in data.parameters.items()}
+    assert parameters == {"ParamA": [1.5, 1.5], "Single": [2.5, 2.5], "Each": [3.0, 4.0]}
+    assert data.boundary == ("periodic", "wall")
+    assert data.axes[0].length == pytest.approx(1.0)
+    assert (data.axes[1].length, data.axes[1].coordinates) == (3.0, (0.0, 1.0, 3.0))
+    assert data.dt == pytest.approx(0.1, rel=1e-4)
+    assert (data.attributes, data.time_units) == ({"dataset_name": "example"}, "1")
+    assert verify(tmp_path / "example.hdf5") == []
+
+
+@pytest.mark.parametrize("times", [np.arange(4), np.stack([np.arange(4), 5 + np.arange(4)]), 10 + 0.5 * np.arange(4)])
+def test_times_may_differ_between_trajectories_if_steps_do_not(times: np.ndarray, tmp_path: Path) -> None:
+    def change(file: h5py.File) -> None:
+        del file["dimensions/time"]
+        put(file["dimensions"], "time", times, times.ndim > 1, True)
+
+    write_layout(tmp_path / "a.h5", change)
+    assert open_well(tmp_path / "a.h5").dt == times.flat[1] - times.flat[0]
+
+
+def boundary(name: str, dims: list[str], kind: str, mask: np.ndarray) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        condition = file.create_group(f"boundary_conditions/{name}")
+        condition.attrs.update(associated_dims=dims, bc_type=kind, sample_varying=False, time_varying=False)
+        condition["mask"] = mask
+
+    return change
+
+
+def with_attributes(name: str, **attributes: Any) -> Callable[[h5py.File], None]:
+    return lambda file: file[name].attrs.update(attributes)
+
+
+def test_boundaries_are_those_at_the_ends_of_an_axis(tmp_path: Path) -> None:
+    inside, nowhere, side = np.zeros((5, 3), bool), np.zeros(5, bool), np.array([False, False, True])
+    inside[2, 1] = True
+    write_layout(tmp_path / "a.h5", boundary("A_obstacle", ["x", "y"], "wall", inside))
+    assert open_well(tmp_path / "a.h5").boundary == ("periodic", "wall")
+    write_layout(tmp_path / "b.h5", boundary("outlet", ["y"], "OPEN", side))
+    assert open_well(tmp_path / "b.h5").boundary == ("periodic", "open")
+    write_layout(tmp_path / "d.h5", lambda file: file["boundary_conditions/X_boundary/mask"].write_direct(nowhere))
+    assert open_well(tmp_path / "d.h5").boundary == ("periodic", "wall")
+    write_layout(tmp_path / "e.h5", with_attributes("boundary_conditions/wall", associated_dims="y"))
+    assert open_well(tmp_path / "e.h5").boundary == ("periodic", "wall")
+    write_layout(tmp_path / "c.h5", lambda file: file["boundary_conditions"].pop("wall"))
+    assert open_well(tmp_path / "c.h5").boundary == ("periodic", "open")
+
+
+def retimed(file: h5py.File) -> None:
+    file["dimensions/time"][:] = [0, 1, 2, 4]
+
+
+def rescaled(file: h5py.File) -> None:
+    del file["scalars/Each"]
+    put(file["scalars"], "Each", [1, 2, 3], True, False)
+
+
+def fieldless(file: h5py.File) -> None:
+    for group, names in (("t0_fields", ["B"]), ("t1_fields", []), ("t2_fields", [])):
+        file[group].attrs["field_names"] = names
+
+
+UNFIT: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
+    "density": (with_attributes("t0_fields/A", time_varying=False), "field 'A' varies with sample but not with time"),
+    "shape": (
+        with_attributes("t0_fields/C", dim_varying=[True, True]),
+        r"'C' has the shape \(2, 4, 5\), must have \(2, 4, 5, 3\)",
+    ),
+    "scalar": (rescaled, r"scalar 'Each' has the shape \(3,\)"),
+    "times": (retimed, "time must hold 4 equally spaced times"),
+    "no state": (fieldless, "no field that varies with sample and time"),
+    "no group": (lambda file: file.pop("dimensions"), "not a readable file of The Well's layout"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_cannot_be_read_is_named(case: str, tmp_path: Path) -> None:
+    change, words = UNFIT[case]
+    write_layout(tmp_path / "odd.h5", change)
+    with pytest.raises(DataError, match=words) as error:
+        open_well(tmp_path / "odd.h5")
+    assert str(tmp_path / "odd.h5") in str(error.value) and "\n" not in str(error.value)
+    assert len(verify(tmp_path / "odd.h5")) == 1
+
+
+# --- folders -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["", "data"])
+def test_folders_of_splits_are_read_as_one_data_set(base: str, tmp_path: Path) -> None:
+    whole = example(9, splits=None)
+    pieces = {"train/b.h5": [2, 3, 4], "train/a.hdf5": [0, 1], "valid/a.h5": [5, 6], "test/a.h5": [7, 8]}
+    for name, rows in pieces.items():
+        save_well(whole.select(rows), tmp_path / base / name, name="channel")
+    (tmp_path / "stats.yaml").write_text("mean: {}")
+    data = open_data(tmp_path)
+    assert data.splits == ("train",) * 5 + ("valid",) * 2 + ("test",) * 2
+    assert bits(np.asarray(data.states)) == bits(whole.states)
+    places = np.array([8, 0, 4, 2, 1, 5]), np.array([1, 2, 3, 0, 6, 6])
+    assert bits(data.states[places]) == bits(whole.states[places])
+    assert np.allclose(data.parameters["viscosity"], whole.parameters["viscosity"], rtol=1e-6)
+    assert np.array_equal(np.asarray(data.split("valid").states), whole.states[[5, 6]])
+    assert verify(tmp_path) == []
+
+
+def test_a_folder_of_files_has_no_splits(tmp_path: Path) -> None:
+    for row in range(3):
+        save_well(example(splits=None).select([row]), tmp_path / f"{row}.h5", name="channel")
+    data = open_data(tmp_path)
+    assert data.splits is None
+    assert bits(np.asarray(data.states)) == bits(example().states[:3])
+
+
+DIFFERENT: dict[str, dict[str, Any]] = {
+    "fields": {"fields": Fields(("p", "v_x", "q"), ("1", "1", "1"))},
+    "grid": {"axes": (X, replace(Y, boundary="open"))},
+    "time step": {"dt": 0.5},
+    "scalars": {"parameters": {}},
+    "static fields": {"static": {}},
+    "forcing": {"forcing": {"wind": np.zeros((7, 6, 4), np.float32)}},
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_files_of_different_data_sets_are_kept_apart(what: str, tmp_path: Path) -> None:
+    save_well(example(), tmp_path / "a.h5")
+    save_well(example(**DIFFERENT[what]), tmp_path / "b.h5")
+    with pytest.raises(
+        DataError, match=rf"b\.h5 and .*a\.h5 differ in {what}: they are two data sets, keep them apart"
+    ):
+        open_well(tmp_path)
+    save_well(example(frames=6), tmp_path / "b.h5", force=True)
+    with pytest.raises(DataError, match="differ in number of times"):
+        open_well(tmp_path)
+
+
+def test_the_fingerprint_changes_with_files_and_splits(tmp_path: Path) -> None:
+    prints = []
+    for name in ("train/a.h5", "valid/a.h5", "test/a.h5"):
+        save_well(example(splits=None), tmp_path / name)
+        prints += [open_well(tmp_path).fingerprint() for _ in range(2)]
+    assert prints[::2] == prints[1::2]
+    assert len(set(prints)) == 3
+
+
+# --- damage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 10, 2000, -1])
+def test_empty_and_truncated_files_are_one_line_with_path_size_and_remedy(size: int, tmp_path: Path) -> None:
+    path = save_well(example(), tmp_path / "data.h5")
+    path.write_bytes(path.read_bytes()[:size])
+    for action in (open_well, open_data):
+        with pytest.raises(DataError) as error:
+            action(path)
+        line = str(error.value)
+        assert line.startswith(f"{path} ({path.stat().st_size} bytes) is not a readable file of The Well's layout: ")
+        assert line.endswith("; copy it again") and "\n" not in line
+    assert len(verify(path)) == 1
+
+
+def test_missing_paths_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("none.h5", "none", "empty"):
+        with pytest.raises(
+            DataError, match=rf"{name} holds no \.hdf5 or \.h5 files, nor do train, valid and test in it"
+        ):
+            open_well(tmp_path / name)
+
+
+def chunks(path: Path) -> dict[str, int]:
+    """The middle of the first chunk of every array in a file."""
+    places: dict[str, int] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim:
+            chunk = item.id.get_chunk_info(0)
+            places[name] = chunk.byte_offset + chunk.size // 2
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return places
+
+
+def test_one_flipped_bit_in_any_array_is_found_and_not_read_as_a_number(tmp_path: Path) -> None:
+    path = save_well(example(), tmp_path / "data.h5")
+    places = chunks(path)
+    assert {"t0_fields/p", "t1_fields/v", "t0_fields/mask", "scalars/viscosity", "dimensions/time"} <= places.keys()
+    whole = path.read_bytes()
+    for name, offset in places.items():
+        flip(path, offset)
+        assert len(verify(path)) == 1, name
+        if name in ("t0_fields/p", "t1_fields/v"):
+            data = open_well(path)
+            with pytest.raises(DataError, match="copy it again"):
+                np.asarray(data.states)
+        path.write_bytes(whole)
+    assert verify(path) == []
+
+
+def test_a_file_that_vanishes_is_named_when_it_is_read(tmp_path: Path) -> None:
+    data = open_well(save_well(example(), tmp_path / "data.h5"))
+    (tmp_path / "data.h5").unlink()
+    with pytest.raises(DataError, match=r"data\.h5 \(missing\) is not a readable file"):
+        data.states[np.array([0]), np.array([0])]
