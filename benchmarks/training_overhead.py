@@ -2,9 +2,9 @@
 
     python benchmarks/training_overhead.py [--quick] [--json]
 
-The bare loop is handed its batches ready made and draws its noise at once; driftway's assembles and shifts them and
-draws keyed noise, row by row. The size is that of the demo's steppers. Repeats alternate on
-one thread, in CPU time; the overhead is the median of the ratios. Checkpoints come on top, once in 500 steps.
+Both pick transitions, shift them, and train on the same drift; the bare loop draws what is random from torch's own
+generator, driftway from one keyed generator per row. The size is that of the demo's steppers. Repeats alternate on one
+thread, in CPU time; the overhead is the median of the ratios. Checkpoints come on top, once in 500 steps.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from driftway.checkpoints import save_checkpoint
-from driftway.data.trajectories import Axis, Fields, Trajectories, Transition, Transitions
+from driftway.data.trajectories import Axis, Fields, Trajectories, Transitions
 from driftway.networks import UNet
 from driftway.randomness import generator, seeded
 from driftway.schema import TrainingSection
@@ -51,14 +51,16 @@ def networks(width: int, blocks: int) -> tuple[nn.Module, nn.Module]:
     return network, copy.deepcopy(network)
 
 
-def bare(network: nn.Module, batches: Sequence[Transition], settings: TrainingSection) -> Loop:
-    """The Föllmer drift by a loop of plain torch."""
+def bare(network: nn.Module, states: Tensor, settings: TrainingSection) -> Loop:
+    """The Föllmer drift by a loop of plain torch on states (N, T, C, *S)."""
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, fused=True)
     ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
 
     def step(k: int) -> None:
-        x0, x1, _ = batches[k % len(batches)]
-        z, t = torch.randn_like(x0), torch.rand(len(x0))
+        rows, times = torch.randint(len(states), (ROWS,)), torch.randint(states.shape[1] - 1, (ROWS,))
+        shift = torch.randint(SIZE, (2,)).tolist()
+        x0, x1 = (torch.roll(states[rows, times + n], shift, (2, 3)) for n in (0, 1))
+        z, t = torch.randn_like(x0), torch.rand(ROWS)
         s = t[:, None, None, None]
         x, target = (1 - s) * x0 + s * x1 + (1 - s) * s.sqrt() * z, x1 - x0 - s.sqrt() * z
         loss = (network(torch.cat([x, x0], 1), t) - target).square().mean()
@@ -90,10 +92,9 @@ def checkpoint_seconds(trainer: Trainer) -> float:
 def measure(width: int, blocks: int, steps: int, repeats: int) -> dict[str, float]:
     """Milliseconds per step of both loops, the overhead, and what checkpoints add to it."""
     settings, source = TrainingSection(steps=10**6), transitions()
-    batches = Batches(source, ROWS, 0, (1, 1))
     mine, theirs = networks(width, blocks)
-    trainer = Trainer(Generative(mine, CHANNELS), batches, settings, 0)
-    loops = (trainer.step, bare(theirs, [batches(k) for k in range(50)], settings))
+    trainer = Trainer(Generative(mine, CHANNELS), Batches(source, ROWS, 0, (1, 1)), settings, 0)
+    loops = (trainer.step, bare(theirs, torch.from_numpy(np.asarray(source.data.states)), settings))
     for loop in loops:
         seconds(loop, range(3))
     times = []

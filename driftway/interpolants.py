@@ -37,7 +37,7 @@ class Coefficients(NamedTuple):
 
     def __call__(self, x0: Tensor, x1: Tensor, z: Tensor) -> Tensor:
         """The combination of three (B, C, *S) tensors, in their dtype; the one place that broadcasts."""
-        return sum((expand(c, x) * x for c, x in zip(self, (x0, x1, z), strict=True)), torch.zeros_like(x0))
+        return expand(self.x0, x0) * x0 + expand(self.x1, x1) * x1 + expand(self.z, z) * z
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import pytest
 from driftway.data.trajectories import Axis, Fields, Trajectories
 
 X = Axis.uniform("x", 6, 3.0, symmetry=2, units="m")
-Y = Axis("y", (-1.0, -0.5, 0.25, 1.0), "wall", 2.0, "km")
+Y = Axis("y", (-1.0, -0.5, 0.25, 1.0), "wall", 2.5, "km")
 
 
 def example(count: int = 5, frames: int = 7, **changes: Any) -> Trajectories:

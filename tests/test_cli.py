@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,6 +128,15 @@ def test_the_manual_names_every_command_option_and_exit_code():
         assert f"| {code} | {meaning}" in text
     for word in ("--json", "--debug", "--help", "--version", "key.path=value", "NO_COLOR"):
         assert f"{word}`" in text
+
+
+def test_every_command_line_in_the_manual_is_understood():
+    commands = (line for line in DOCS.read_text().splitlines() if line.startswith("driftway "))
+    lines = [line for line in commands if not re.search(r"\[[A-Z]", line)]
+    assert len(lines) >= 3
+    for line in lines:
+        command, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+        assert bound.arguments, command
 
 
 def test_help_and_usage_errors_do_not_import_torch():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,8 +23,11 @@ from driftway import (
     VariancePreserving,
     Velocity,
 )
+from driftway.build import CODECS
 from driftway.config import load_yaml
 from driftway.glossary import OTHERS, SCORES
+from driftway.interpolants import INTERPOLANTS
+from driftway.networks import NETWORKS
 from driftway.schema import load_experiment
 from tests.gaussian import Gaussian, sampled_law
 from tests.test_experiments import METHODS, ROWS, SPREADS, calls
@@ -45,14 +51,26 @@ def blocks(page: Path, language: str) -> list[Block]:
     return [block for block in parts if block.language == language]
 
 
+@pytest.fixture
+def tables() -> Iterator[None]:
+    """The names of parts, as they were before a page added its own."""
+    before = [(table, dict(table)) for table in (CODECS, INTERPOLANTS, NETWORKS)]
+    yield
+    for table, names in before:
+        table.clear()
+        table.update(names)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page in order, in one namespace and an empty folder."""
+    """The blocks of a page in order, as one module and in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "documentation"}
+    module = ModuleType("documentation")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in blocks(page, "python"):
         padded = "\n" * (block.line - 1) + block.text
-        exec(compile(padded, str(page), "exec"), namespace)
+        exec(compile(padded, str(page), "exec", dont_inherit=True), vars(module))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -57,7 +57,7 @@ def test_names_units_and_attributes_are_those_of_the_cf_conventions(out: Path) -
         assert forecast["lead_time"].values.tolist() == [0.25, 0.5]
         assert forecast["realization"].values.tolist() == list(range(MEMBERS))
         assert forecast["trajectory"].values.tolist() == NAMES
-        assert forecast["y"].attrs == {"boundary": "wall", "length": 2.0, "units": "km"}
+        assert forecast["y"].attrs == {"boundary": "wall", "length": 2.5, "units": "km"}
         assert tuple(forecast["y"].values) == Y.coordinates
 
 

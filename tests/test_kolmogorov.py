@@ -164,7 +164,7 @@ def test_the_enstrophy_budget_is_the_rate_of_change() -> None:
 
 @pytest.fixture(scope="module")
 def history() -> np.ndarray:
-    """Energy, enstrophy, palinstrophy and the budget's total of 24 flows of the preset, (24, T, 4), from t = 0 to 30."""
+    """Energy, enstrophy, palinstrophy and the budget's total of 24 flows of the preset, (24, T, 4), every 0.5 to 30."""
     preset = PRESETS["kolmogorov"].override({"burn_in": 0.0, "frames": 61, "substeps": 25, "trajectories": [24, 0, 0]})
     flow = preset.solver
     assert isinstance(flow, Kolmogorov)
@@ -188,13 +188,13 @@ def drift(values: np.ndarray) -> np.ndarray:
 
 def test_the_preset_drifts_during_its_burn_in_and_not_after(history: np.ndarray) -> None:
     end = round(PRESETS["kolmogorov"].burn_in / 0.5)
-    assert (drift(history[:, : end + 1, :3]) > 3.5).all()
+    assert (drift(history[:, : end // 3 + 1, :3]) > 4.0).all()
     assert (np.abs(drift(history[:, end:, :3])) < 3.0).all()
 
 
 def test_the_budget_averages_to_zero_over_a_stationary_flow(history: np.ndarray) -> None:
     end = round(PRESETS["kolmogorov"].burn_in / 0.5)
-    early, late = history[:, : end // 3, 3].mean(1), history[:, end:, 3].mean(1)
+    early, late = history[:, : end // 6, 3].mean(1), history[:, end:, 3].mean(1)
     error = late.std(ddof=1) / math.sqrt(len(late))
     assert early.mean() > 0.5
     assert abs(late.mean()) < 3 * error

@@ -215,7 +215,7 @@ def with_attributes(name: str, **attributes: Any) -> Callable[[h5py.File], None]
 def test_boundaries_are_those_at_the_ends_of_an_axis(tmp_path: Path) -> None:
     inside, nowhere, side = np.zeros((5, 3), bool), np.zeros(5, bool), np.array([False, False, True])
     inside[2, 1] = True
-    write_layout(tmp_path / "a.h5", boundary("A_obstacle", ["x", "y"], "wall", inside))
+    write_layout(tmp_path / "a.h5", boundary("A_obstacle", ["x", "y"], "open", inside))
     assert open_well(tmp_path / "a.h5").boundary == ("periodic", "wall")
     write_layout(tmp_path / "b.h5", boundary("outlet", ["y"], "OPEN", side))
     assert open_well(tmp_path / "b.h5").boundary == ("periodic", "open")

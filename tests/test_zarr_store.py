@@ -102,7 +102,7 @@ def test_plain_xarray_opens_it_with_names_dims_and_cf_attributes(saved: Path) ->
         assert list(dataset["split"].attrs["flag_values"]) == [0, 1, 2]
         assert dataset["time"].attrs == {"axis": "T", "time_units": "h"}
         assert np.array_equal(dataset["time"], 0.25 * np.arange(7))
-        assert dataset["y"].attrs == {"boundary": "wall", "length": 2.0, "units": "km", "symmetry": 0}
+        assert dataset["y"].attrs == {"boundary": "wall", "length": 2.5, "units": "km", "symmetry": 0}
         assert tuple(dataset["y"].values) == data.axes[1].coordinates
 
 
@@ -157,7 +157,7 @@ def test_trajectories_of_another_shape_are_named(tmp_path: Path) -> None:
 
 
 def test_a_data_set_is_replaced_only_by_force(copy: Path) -> None:
-    data = example(count=3)
+    data = example(count=3, frames=9)
     with pytest.raises(StorageError, match=r"copy\.zarr exists; choose another name or give --force"):
         save_zarr(data, copy)
     assert open_zarr(copy).shape[0] == 5
@@ -328,7 +328,7 @@ def test_inspect_describes_it_for_people_and_machines(saved: Path) -> None:
     assert told["fields"] == {"p": "Pa", "v_x": "m s-1", "v_y": "m s-1"}
     assert told["axes"] == {
         "x": "6 points, length 3 m, periodic, symmetric under shifts by 2",
-        "y": "4 points, length 2 km, wall",
+        "y": "4 points, length 2.5 km, wall",
     }
     assert told["parameters"] == {"alpha": "0.5 … 0.5", "viscosity": "1 … 2"}
     assert (told["static"], told["forcing"]) == (["mask", "topography"], ["wind"])

@@ -96,7 +96,7 @@ class SpectralPDE(ABC):
 
     @abstractmethod
     def nonlinear(self, v: Tensor) -> Tensor:
-        """The modes of N(u), given the modes v = `to_modes`(u) of shape (B, C, *K)."""
+        """The modes of N(u), given the modes v of u, as `to_modes` makes them, of shape (B, C, *K)."""
 
     @abstractmethod
     def initial(self, stream: Stream) -> Tensor:
