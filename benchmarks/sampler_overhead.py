@@ -96,13 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Plain text, one line per sampler."""
-    lines = [f"{'per network call':16} {'calls':>5} {'outside':>9} {'network':>9} {'overhead':>8}"]
-    for row in rows:
-        lines.append(
-            f"{row['sampler']:16} {row['calls']:5} {row['outside_ms']:6.2f} ms {row['network_ms']:6.2f} ms "
-            f"{row['overhead']:8.1%}"
-        )
-    return "\n".join(lines) + "\n"
+    head = f"{'per network call':16} {'calls':>5} {'outside':>9} {'network':>9} {'overhead':>8}\n"
+    return head + "".join(
+        f"{row['sampler']:16} {row['calls']:5} {row['outside_ms']:6.2f} ms {row['network_ms']:6.2f} ms "
+        f"{row['overhead']:8.1%}\n"
+        for row in rows
+    )
 
 
 if __name__ == "__main__":

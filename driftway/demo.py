@@ -56,10 +56,10 @@ def _samplers(run: str) -> tuple[Row, ...]:
     """The same weights with every sampler; a forecast without noise has one member."""
     sde = EulerMaruyama(steps=2)
     return (
-        Row(f"{run}, noise-free drift, 2 calls", run, replace(sde, temperature=0.0), 1),
-        Row(f"{run}, SDE, 1 call", run, replace(sde, steps=1)),
-        Row(f"{run}, SDE, 2 calls", run, sde),
-        Row(f"{run}, flow ODE, 3 calls", run, Heun(steps=2)),
+        Row(f"{run}, noise-free drift, 2 steps", run, replace(sde, temperature=0.0), 1),
+        Row(f"{run}, SDE, 1 step", run, replace(sde, steps=1)),
+        Row(f"{run}, SDE, 2 steps", run, sde),
+        Row(f"{run}, flow ODE, 5 steps", run, Heun(steps=5)),
     )
 
 

@@ -17,6 +17,7 @@ from driftway.data.layout import Layout
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.samplers import Sampler
+from driftway.steppers import Stepper
 
 
 def forecast_run(
@@ -117,9 +118,9 @@ def cost_of(attributes: Mapping[str, Any]) -> dict[str, float]:
 
 @torch.no_grad()
 def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, float]:
-    """Network calls, weights, and measured milliseconds of one step of one member in encoded space."""
-    network, calls = getattr(emulator.stepper, "network", None), 0
-    if not isinstance(network, torch.nn.Module):
+    """Network calls, weights, and measured milliseconds of one step of one member in encoded space, guess included."""
+    networks, calls = _networks(emulator.stepper), 0
+    if not networks:
         return {}
 
     def count(*_: object) -> None:
@@ -130,18 +131,26 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
     v, known = torch.zeros(batch, channels, *space), _unknown(emulator, batch, space)
     keys = [(i, 0) for i in range(batch)]
     emulator.stepper.step(v, known, emulator.noise_stream(0, 0, keys))
-    handle = network.register_forward_hook(count)
+    handles = [network.register_forward_hook(count) for network in networks]
     began = time.perf_counter()
     for lead in range(repeats):
         v = emulator.stepper.step(v, known, emulator.noise_stream(0, lead, keys))
     seconds = time.perf_counter() - began
-    handle.remove()
-    parameters = sum(p.numel() for p in network.parameters())
+    for handle in handles:
+        handle.remove()
+    parameters = sum(p.numel() for network in networks for p in network.parameters())
     return {
         "calls": calls // repeats,
         "parameters": parameters,
         "ms_per_step": round(1e3 * seconds / repeats / batch, 4),
     }
+
+
+def _networks(stepper: Stepper) -> list[torch.nn.Module]:
+    """What one step of a stepper calls: its network, and that of its guess."""
+    guess = getattr(stepper, "guess", None)
+    own = getattr(stepper, "network", None)
+    return [*([own] if isinstance(own, torch.nn.Module) else []), *([] if guess is None else _networks(guess))]
 
 
 def _no_parameters(emulator: Emulator) -> torch.Tensor | None:

@@ -54,14 +54,14 @@ class Gaussian:
         return mean + beta * self.std**2 * surprise, gamma * self.noise**2 * surprise
 
     def transport(self, interpolant: Interpolant, prediction: Prediction, rows: int, error: float = 0.0) -> Transport:
-        """What a perfectly trained network would be, or one with a constant error relative to its target's size."""
+        """What a perfectly trained network would be; with an `error`, its answer y is y·(1 + error) + error·size."""
         x0 = torch.full((rows, 1, 1), self.source, dtype=torch.float64)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             data, noise = self.means(interpolant, x, x0, t)
             combine: Coefficients = prediction.coefficients(interpolant, t)
             size = sum(float(c) ** 2 for c in combine) ** 0.5
-            return combine(x0, data, noise) + error * size
+            return combine(x0, data, noise) * (1 + error) + error * size
 
         return Transport(interpolant, prediction, predict, x0, White(1, self.noise).double())
 

@@ -145,3 +145,8 @@ def test_the_page_of_scores_says_what_the_code_says() -> None:
     for name, score in {**SCORES, **OTHERS}.items():
         bars = [score.long_name, score.formula, score.averaging, score.perfect, score.trivial]
         assert [cell.replace(r"\|", "|") for cell in table[name]] == [text or "–" for text in bars], name
+
+
+def test_recipes_are_short() -> None:
+    for block in blocks(ROOT / "docs" / "extending.md", "python"):
+        assert len(block.text.splitlines()) <= 30, f"extending.md:{block.line}"

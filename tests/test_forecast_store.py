@@ -75,7 +75,7 @@ def test_the_order_of_blocks_does_not_matter_on_disk(out: Path, tmp_path: Path) 
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("writer", [in_memory, "disk"], ids=str)
+@pytest.mark.parametrize("writer", [in_memory, "disk"], ids=["memory", "disk"])
 def test_states_may_be_known_by_name(writer: Any, tmp_path: Path) -> None:
     make = on_disk(tmp_path / "f.zarr", 1) if writer == "disk" else writer
     with make(LAYOUT, 1, ["2020-01-01", "b"], 1, {}) as sink:

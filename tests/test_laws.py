@@ -90,12 +90,14 @@ def test_the_law_does_not_depend_on_what_the_network_predicts(path: str, predict
 )
 def test_an_error_of_one_percent_in_the_network_stays_small(path: str, prediction: str) -> None:
     """Conversions amplify without bound at singular ends; samplers must not use them there."""
-    for name, sampler in samplers(10, GRIDS.get(path)).items():
-        ends = [
-            sampled_law(SYSTEM, sampler, PATHS.get(path, Cosine()), PREDICTIONS[prediction], error)[-1]
+    chosen = samplers(20, GRIDS.get(path))
+    for name in ("euler", "heun", "natural", "follmer", "ancestral"):
+        exact, wrong = (
+            sampled_law(SYSTEM, chosen[name], PATHS.get(path, Cosine()), PREDICTIONS[prediction], error)[-1]
             for error in (0.0, 0.01)
-        ]
-        assert abs(ends[1].mean - ends[0].mean) < 0.15, name
+        )
+        assert abs(wrong.mean - exact.mean) < 0.2, name
+        assert abs(wrong.std / exact.std - 1) < (0.15 if path == "exploding" else 0.08), name
 
 
 def test_no_deterministic_sampler_spreads_a_point_but_every_other_does() -> None:

@@ -88,7 +88,7 @@ def persistent(data: Path, out: Path, **attributes: Any) -> Path:
     layout = Layout(part.fields, part.axes, part.dt, part.time_units)
     origin = {"label": out.stem, "data": str(data), "split": "test", "start": 0, "stride": 1, **attributes}
     origin = {key: value for key, value in origin.items() if value is not None}
-    states = np.asarray(part.window(0, 1).states)[:, 0]
+    states = np.asarray(part.window(origin.get("start", 0), 1).states)[:, 0]
     Emulator(Identity(), Persistence(), layout).forecast(states, LEADS, out=out, attributes=origin)
     return out
 
@@ -123,8 +123,9 @@ def test_persistence_and_climatology_are_rows_beside_the_forecasts(place: Path, 
         np.testing.assert_allclose(scores["rmse"].sel({"method": name}).values[0], error, rtol=1e-4)
 
 
-def test_a_forecast_by_persistence_scores_as_the_reference(place: Path, tmp_path: Path) -> None:
-    path = persistent(place / "data.zarr", tmp_path / "mine.zarr")
+@pytest.mark.parametrize("start", [0, 3])
+def test_a_forecast_by_persistence_scores_as_the_reference(place: Path, tmp_path: Path, start: int) -> None:
+    path = persistent(place / "data.zarr", tmp_path / "mine.zarr", start=start)
     found = evaluate_forecasts([path], place / "data.zarr", tmp_path / "scores.json")
     assert found["mine"]["vrmse"] == found["persistence"]["vrmse"] and found["mine"]["crps"] > 0
     assert "autoencoder floor" not in found

@@ -379,6 +379,21 @@ def test_one_flipped_bit_in_any_array_is_found_and_not_read_as_a_number(tmp_path
     assert verify(path) == []
 
 
+def test_one_flipped_bit_anywhere_never_gives_other_numbers(tmp_path: Path) -> None:
+    data, rng, refused = example(2, 3), np.random.default_rng(0), 0
+    path = save_well(data, tmp_path / "data.h5")
+    whole = path.read_bytes()
+    for offset in rng.integers(len(whole), size=100):
+        flip(path, int(offset), int(rng.integers(8)))
+        try:
+            assert bits(np.asarray(open_well(path).states)) == bits(data.states)
+        except DataError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+        path.write_bytes(whole)
+    assert refused > 30
+
+
 def test_a_file_that_vanishes_is_named_when_it_is_read(tmp_path: Path) -> None:
     data = open_well(save_well(example(), tmp_path / "data.h5"))
     (tmp_path / "data.h5").unlink()

@@ -230,6 +230,22 @@ def test_a_damaged_chunk_is_not_read_as_numbers(copy: Path, hurt: Callable[[Path
     assert "\n" not in line
 
 
+def test_data_do_not_open_when_one_bit_of_what_describes_them_has_changed(copy: Path) -> None:
+    rng = np.random.default_rng(1)
+    chunks = tuple(copy / name / "c" for name in example().fields.names)
+    listed = [path for path in files(copy) if path != copy / SUMS]
+    described = [path for path in listed if not any(path.is_relative_to(chunk) for chunk in chunks)]
+    assert len(described) > 20
+    for path in described:
+        whole = path.read_bytes()
+        flip(path, int(rng.integers(len(whole))), int(rng.integers(8)))
+        with pytest.raises(DataError, match=f"^{copy}") as error:
+            open_zarr(copy)
+        assert "\n" not in str(error.value)
+        path.write_bytes(whole)
+    assert bits(np.asarray(open_zarr(copy).states)) == bits(example().states)
+
+
 @pytest.mark.parametrize("name", ["zarr.json", "time/zarr.json", "v_x/zarr.json"])
 @pytest.mark.parametrize("hurt", [truncated, emptied])
 def test_damaged_descriptions_are_one_line(copy: Path, name: str, hurt: Callable[[Path], None]) -> None:

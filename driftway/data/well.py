@@ -26,7 +26,7 @@ from driftway.storage import stamp
 
 SUFFIXES = (".hdf5", ".h5")
 BOUNDARIES = {"PERIODIC": "periodic", "OPEN": "open", "WALL": "wall"}
-UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError)
+UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 STATE, STATIC, FORCING = (True, True), (False, False), (False, True)
 """(sample_varying, time_varying) of what is read."""
 

@@ -30,7 +30,8 @@ def save_well(data: Trajectories, path: str | Path, name: str | None = None, for
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} must end in {' or '.join(SUFFIXES)}")
-    with atomic_file(path, force) as held, h5py.File(held, "w") as file:
+    # The format of HDF5 1.10 has checksums in its headers, the older one has none.
+    with atomic_file(path, force) as held, h5py.File(held, "w", libver="v110") as file:
         _write(data, file, name or str(data.attributes.get("dataset_name", path.stem)), held)
     return path
 

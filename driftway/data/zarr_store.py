@@ -169,13 +169,22 @@ def open_zarr(path: str | Path) -> Trajectories:
     absent = next((name for name in sums if not (path / name).is_file()), None)
     if absent is not None:
         raise DataError(f"{path}: {absent} is missing; copy the folder again, or make it with `driftway data make`")
-    try:
-        dataset = xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
-    except UNREADABLE as error:
-        raise DataError(f"{path} is not a readable zarr folder: {_line(error)}") from error
     _array.cache_clear()
     digest = sha256(path / SUMS) if sums else stamp(path / name for name in _files(path))
-    return _trajectories(path, dataset, digest)
+    try:
+        dataset = xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
+        _check_unchanged(path, sums, dataset.attrs.get("fields", []))
+        return _trajectories(path, dataset, digest)
+    except UNREADABLE as error:
+        raise DataError(f"{path} is not a readable zarr folder: {_line(error)}; copy or make it again") from error
+
+
+def _check_unchanged(path: Path, sums: Mapping[str, str], fields: Sequence[str]) -> None:
+    """Of all files but the chunks of fields, which carry checksums of their own."""
+    chunks = tuple(f"{name}/c/" for name in fields)
+    changed = next((name for name in sums if not name.startswith(chunks) and sha256(path / name) != sums[name]), None)
+    if changed is not None:
+        raise DataError(f"{path}: {changed} has changed; `driftway data verify` lists all, copy or make them again")
 
 
 def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:

@@ -79,8 +79,9 @@ def ensemble_variance(ensemble: Tensor, truth: Tensor, *, space: int, weights: T
 
     ensemble: (M, ..., C, *S), giving (..., C); truth: (..., C, *S), used for its shape only
 
-    Without bias for the variance of the law the members come from. One member: NaN, because it has no
-    variance.
+    Without bias for the variance of the law the members come from. A perfect ensemble of standard deviation σ
+    has σ²; equal members 0; one member NaN, because it has no variance. Linear, so any averaging order is the
+    same.
     """
     _check(ensemble, truth, space)
     squares = (ensemble - ensemble.mean(0)).square().sum(0)
@@ -94,7 +95,9 @@ def ensemble_squared_error(ensemble: Tensor, truth: Tensor, *, space: int, weigh
 
     ensemble: (M, ..., C, *S); truth: (..., C, *S), giving (..., C)
 
-    Larger than that of an infinite ensemble by σ²/M on average; `spread_skill_ratio` allows for it.
+    Larger than that of an infinite ensemble by σ²/M on average; `spread_skill_ratio` allows for it. A perfect
+    ensemble of standard deviation σ scores σ² (1 + 1/M), a certain one 0; the climatological mean scores the
+    variance of the truth. Linear, so any averaging order is the same.
     """
     _check(ensemble, truth, space)
     return spatial_mean((ensemble.mean(0) - truth).square(), space=space, weights=weights)
@@ -107,8 +110,8 @@ def spread(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | Non
 
     ensemble: (M, ..., C, *S), giving (..., C); truth: (..., C, *S), used for its shape only
 
-    The root is taken per sample: for a ratio with the skill, average `ensemble_variance` instead.
-    Equal members 0, one member NaN.
+    The root is taken per sample: for a ratio with the skill, average `ensemble_variance` instead. A perfect
+    ensemble has about the standard deviation σ of the law; equal members 0, one member NaN.
     """
     return ensemble_variance(ensemble, truth, space=space, weights=weights).sqrt()
 
@@ -120,8 +123,9 @@ def skill(ensemble: Tensor, truth: Tensor, *, space: int, weights: Tensor | None
 
     ensemble: (M, ..., C, *S); truth: (..., C, *S), giving (..., C)
 
-    A perfect ensemble of standard deviation σ has e² = σ² (1 + 1/M) on average; one member scores its RMSE.
-    Rewards smoothing and cannot see the spread.
+    A perfect ensemble of standard deviation σ has e² = σ² (1 + 1/M) on average; one member scores its RMSE,
+    the climatological mean the standard deviation of the truth. The root is taken per sample: for a ratio with
+    the spread, average `ensemble_squared_error` instead. Rewards smoothing and cannot see the spread.
     """
     return ensemble_squared_error(ensemble, truth, space=space, weights=weights).sqrt()
 
@@ -133,7 +137,8 @@ def ensemble_mean_vrmse(ensemble: Tensor, truth: Tensor, *, space: int, weights:
 
     ensemble: (M, ..., C, *S); truth: (..., C, *S), giving (..., C)
 
-    A perfect ensemble without any predictability left scores √(1 + 1/M).
+    A certain and exact ensemble 0; a perfect one without any predictability left √(1 + 1/M); the constant field
+    ⟨y⟩ 1. The ratio and its root are taken per sample, averaged by the caller afterwards.
     """
     _check(ensemble, truth, space)
     return vrmse(ensemble.mean(0), truth, space=space, weights=weights)

@@ -1,0 +1,50 @@
+"""Every benchmark of the loops runs: the figures in the documentation come from them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Benchmarks run on one thread; other tests get theirs back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_training_overhead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("training_overhead").main(["--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {"bare_ms", "driftway_ms", "overhead", "checkpoints"} and min(found.values()) > -1
+
+
+def test_sampler_overhead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("sampler_overhead").main(["--quick", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["sampler"]: row["calls"] for row in rows} == {"EulerMaruyama": 2, "Heun": 2, "Ancestral": 2}
+    assert all(row["outside_ms"] > 0 and row["network_ms"] > 0 for row in rows)
+
+
+def test_forecast_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("forecast_memory").main(["--quick"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["leads", "output", "peak", "memory"] and lines[-1].startswith("ratio of the peaks ")
+    assert float(lines[-1].split()[-1]) < 1.1
