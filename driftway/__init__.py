@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from driftway.samplers import EulerMaruyama as EulerMaruyama
     from driftway.samplers import Heun as Heun
     from driftway.samplers import Sampler as Sampler
+    from driftway.schema import Experiment as Experiment
     from driftway.schema import load_experiment as load_experiment
     from driftway.simulate import make_data as make_data
     from driftway.steppers import Deterministic as Deterministic
@@ -92,7 +93,7 @@ _NAMES = {
     "predictions": "Data Drift Karras Noise Prediction Score Velocity",
     "randomness": "Stream stream",
     "samplers": "Ancestral Euler EulerMaruyama Heun Sampler",
-    "schema": "load_experiment",
+    "schema": "Experiment load_experiment",
     "simulate": "make_data",
     "steppers": "Deterministic Generative LearnedStepper Persistence Stepper",
     "transport": "Transport",

@@ -19,7 +19,7 @@ from driftway.version import __version__
 
 
 def make_data(
-    preset: str, out: Path, *, seed: int = 0, overrides: Sequence[str] = (), force: bool = False
+    preset: str, out: str | Path, *, seed: int = 0, overrides: Sequence[str] = (), force: bool = False
 ) -> dict[str, Any]:
     """Simulate `preset`, with `name=value` overrides, into the zarr folder `out`; returns its description.
 

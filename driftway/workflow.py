@@ -94,10 +94,12 @@ def _saved(emulator: Emulator, trained: nn.Module, run: Run) -> Emulator:
 # --- the autoencoder -----------------------------------------------------------------------------------------------
 
 
-def fit_autoencoder(experiment: Experiment, folder: Path, *, resume: bool = False, force: bool = False) -> Emulator:
+def fit_autoencoder(
+    experiment: Experiment, folder: str | Path, *, resume: bool = False, force: bool = False
+) -> Emulator:
     """Fit the last codec of the experiment, an autoencoder, by reconstruction; those before it normalise."""
     _check_components(experiment)
-    with opened(folder, experiment, resume=resume, force=force) as run:
+    with opened(Path(folder), experiment, resume=resume, force=force) as run:
         data, stride = open_data(experiment.data.path), experiment.data.stride
         with seeded(experiment.seed, "weights"):
             codec, inner = build_codec(experiment.codec, signature_of(data))
@@ -254,10 +256,10 @@ def _chain(emulator: Emulator) -> Chain:
     return emulator.codec
 
 
-def fit_stepper(experiment: Experiment, folder: Path, *, resume: bool = False, force: bool = False) -> Emulator:
+def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = False, force: bool = False) -> Emulator:
     """Fit the experiment's stepper on encoded transitions and save the emulator."""
     _check_components(experiment)
-    with opened(folder, experiment, resume=resume, force=force) as run:
+    with opened(Path(folder), experiment, resume=resume, force=force) as run:
         ready, stride = prepare(experiment), experiment.data.stride
         guess, guess_spec = _guess(experiment, ready)
         with seeded(experiment.seed, "weights"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from driftway.codecs import Identity
@@ -132,8 +133,6 @@ def test_a_forecast_by_persistence_scores_as_the_reference(place: Path, tmp_path
 
 
 def test_the_floor_is_the_truth_through_the_autoencoder(place: Path, scores: xr.Dataset) -> None:
-    import torch
-
     emulator = Emulator.load(place / "runs" / "bridge")
     states = torch.from_numpy(np.asarray(open_data(place / "data.zarr").split("test").states)[:, 1 : LEADS + 1])
     with torch.no_grad():
