@@ -1,6 +1,6 @@
 """How accurate are the presets? Errors of time step, rounding and grid, and how fast small errors grow.
 
-    python benchmarks/accuracy.py [PRESET ...] [--rows 8] [--quick] [--json]
+    python benchmarks/accuracy.py [PRESET ...] [--rows 32] [--quick] [--json]
 
 From states after the burn-in, without random forcing, over ten stored intervals: the difference to a run in double
 precision with a quarter of the time step ("step"), to one in double precision ("rounding"), and on top of the first
@@ -116,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="*", help="all but the large one by default")
-    parser.add_argument("--rows", type=int, default=8, help="trajectories")
-    parser.add_argument("--intervals", type=int, default=100, help="stored intervals of the growing error")
+    parser.add_argument("--rows", type=int, default=32, help="trajectories")
+    parser.add_argument("--intervals", type=int, default=200, help="stored intervals of the growing error")
     parser.add_argument("--quick", action="store_true", help="one short trajectory, to see that it runs")
     parser.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args(arguments)

@@ -17,8 +17,8 @@ from driftway.checkpoints import read_json
 from driftway.data import open_data
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError
-from driftway.findings import findings
 from driftway.forecasting import forecast_run
+from driftway.report.findings import findings
 from driftway.samplers import EulerMaruyama, Heun, Sampler
 from driftway.schema import Experiment, load_experiment
 from driftway.scoring import evaluate_forecasts, load_scores, report_folder

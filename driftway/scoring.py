@@ -19,12 +19,12 @@ from driftway.data.layout import Layout
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
 from driftway.evaluation import score
-from driftway.findings import findings
 from driftway.forecasting import COST
 from driftway.glossary import REFERENCES, SCORES, is_reference
-from driftway.pictures import Case
-from driftway.plotting import of
-from driftway.report import build
+from driftway.report.findings import findings
+from driftway.report.page import build
+from driftway.report.pictures import Case
+from driftway.report.plotting import of
 from driftway.steppers import Climatology, Persistence
 from driftway.storage import atomic_write, explained
 from driftway.training import history

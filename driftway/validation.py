@@ -44,10 +44,7 @@ class Rollouts:
 
     def __init__(self, states: Trajectories, codec: Chain, stride: int, settings: ValidationSection, seed: int):
         valid = states.split("valid")
-        count, leads = (
-            min(settings.trajectories, valid.shape[0]),
-            min(settings.leads, (valid.shape[1] - 1) // stride),
-        )
+        count, leads = min(settings.trajectories, valid.shape[0]), min(settings.leads, (valid.shape[1] - 1) // stride)
         if leads < 1:
             raise DataError(f"validation trajectories have {valid.shape[1]} frames, too few for one step of {stride}")
         self.data = valid.select(range(count)).window(0, leads * stride + 1).load()

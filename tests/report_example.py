@@ -15,9 +15,9 @@ import xarray as xr
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Fields
 from driftway.evaluation import score
-from driftway.findings import findings
-from driftway.pictures import Case
 from driftway.randomness import generator
+from driftway.report.findings import findings
+from driftway.report.pictures import Case
 
 TRUE_NOISE = 0.25
 UNITS = {"vorticity": "1/s", "temperature": "K"}
@@ -153,7 +153,7 @@ def scores_of(size: Size, truth: xr.Dataset, forecasts: dict[str, xr.Dataset]) -
 
 
 def study(size: Size) -> dict[str, Any]:
-    """The arguments of `driftway.report.build`, apart from the path."""
+    """The arguments of `driftway.report.page.build`, apart from the path."""
     truth, forecasts = datasets(size)
     scores = scores_of(size, truth, forecasts)
     steps = np.unique(np.geomspace(10, 20000, 60).astype(int))

@@ -184,7 +184,7 @@ def test_a_saved_emulator_makes_bitwise_the_same_forecast(
     loaded = Emulator.load(tmp_path / "copy")
     assert isinstance(loaded.stepper, Generative) and loaded.stepper.guess is not None
     assert np.array_equal(values(loaded.forecast(states, 3, 2)), values(emulator.forecast(states, 3, 2)))
-    with pytest.raises(DataError, match="already holds an emulator"):
+    with pytest.raises(StorageError, match="already holds an emulator"):
         emulator.save(tmp_path / "copy")
 
 

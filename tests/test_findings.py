@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from driftway.findings import deterministic, ensembles, estimate, findings, ranking
 from driftway.randomness import generator
+from driftway.report.findings import deterministic, ensembles, estimate, findings, ranking
 from tests.report_example import METHODS, SMALL, datasets, scores_of
 
 LEADS = 3

@@ -11,9 +11,9 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 
 from driftway.errors import DataError
-from driftway.pictures import MISSING, Case, animation, error_scale, field_scale, fields_panel, views
-from driftway.plotting import encode
 from driftway.randomness import generator
+from driftway.report.pictures import MISSING, Case, animation, error_scale, field_scale, fields_panel, views
+from driftway.report.plotting import encode
 
 LEADS = 4
 

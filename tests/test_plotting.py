@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from driftway import plotting
-from driftway.plotting import relative_ranks, score_curves, spectra_figure
-from driftway.styling import GREYS, evenly, plain, styles, styles_of
+from driftway.report import plotting
+from driftway.report.plotting import relative_ranks, score_curves, spectra_figure
+from driftway.report.styling import GREYS, evenly, plain, styles, styles_of
 from tests.report_example import METHODS, SMALL, Method, datasets, scores_of
 
 REFERENCES = ("persistence", "climatology", "autoencoder floor", "autoencoder floor, other")
@@ -187,7 +187,7 @@ def test_drawing_changes_neither_scores_nor_settings_and_never_needs_pyplot(scor
         plotting.encode(figure, "png", dpi=30)
     xr.testing.assert_identical(scores, before)
     assert dict(mpl.rcParams) == settings
-    for name in ("plotting", "pictures", "styling", "report"):
+    for name in ("plotting", "pictures", "styling", "page"):
         tree = ast.parse((Path(plotting.__file__).parent / f"{name}.py").read_text())
         imported = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
         assert not any("pyplot" in line for line in imported)

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type does what it says; its Python is run with the other pages' in `test_docs`."""
+"""What the README tells a newcomer to type; its Python is run with the other pages' in `test_docs`."""
 
 from __future__ import annotations
 

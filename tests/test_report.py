@@ -16,8 +16,9 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from driftway import plotting, report
-from driftway.report import build
+from driftway.report import page as report
+from driftway.report import plotting
+from driftway.report.page import build
 from tests.report_example import METHODS, Method, Size, study
 
 NASTY = "<script>alert(\"1\")</script> & '$x$' {{ 7*7 }}"

@@ -229,6 +229,7 @@ def test_the_guess_is_frozen() -> None:
     trainer = Trainer(stepper, lambda k: BATCH, settings, 0)
     for k in range(5):
         trainer.step(k)
+    assert len(trainer.weights) == 1 and trainer.weights[0] is stepper.network.weight
     for module in (stepper, trainer.ema.module):
         after = module.guess.state_dict()  # type: ignore[union-attr]
         assert all(torch.equal(before[name], after[name]) for name in before)

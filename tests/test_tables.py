@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from driftway.findings import estimate, rollout
 from driftway.glossary import OTHERS, SCORES, number
-from driftway.styling import styles_of
-from driftway.tables import (
+from driftway.report.findings import estimate, rollout
+from driftway.report.styling import styles_of
+from driftway.report.tables import (
     Cell,
     Table,
     band_table,

@@ -160,14 +160,14 @@ def shifted_batches(symmetry: tuple[int, int]) -> Batches:
 
 
 def test_shifts_move_source_target_and_known_fields_together() -> None:
-    (a, b, known), (x0, x1, moved) = shifted_batches((0, 0))(0), shifted_batches((2, 1))(0)
-    assert known.fields is not None and moved.fields is not None
-    found = set()
-    for row in range(15):
-        places = [(i, j) for i in range(6) for j in range(8)]
-        by = next(place for place in places if torch.equal(torch.roll(a[row], place, (1, 2)), x0[row]))
-        assert torch.equal(torch.roll(b[row], by, (1, 2)), x1[row])
-        assert torch.equal(torch.roll(known.fields[row], by, (1, 2)), moved.fields[row])
+    plain, shifted, found = shifted_batches((0, 0)), shifted_batches((2, 1)), set()
+    places = [(i, j) for i in range(6) for j in range(8)]
+    for k in range(20):
+        (a, b, known), (x0, x1, moved) = plain(k), shifted(k)
+        assert known.fields is not None and moved.fields is not None
+        by = next(place for place in places if torch.equal(torch.roll(a, place, (2, 3)), x0))
+        assert torch.equal(torch.roll(b, by, (2, 3)), x1)
+        assert torch.equal(torch.roll(known.fields, by, (2, 3)), moved.fields)
         found.add(by)
     assert {i for i, _ in found} == {0, 2, 4} and len({j for _, j in found}) > 4
 

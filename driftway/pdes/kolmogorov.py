@@ -94,7 +94,7 @@ class Kolmogorov(SpectralPDE):
         """
         omega = self._working(state)
         # By parts, ⟨ωΔω⟩: the waves at the limit of the grid have no first derivative on it.
-        laplacian = self.to_grid(self.to_modes(omega) * self.cast(-sum(self._squares)))
+        laplacian = self.to_grid(self.to_modes(omega) * self.cast(-torch.stack(torch.broadcast_tensors(*self._squares)).sum(0)))
         production = (self.to_grid(self._force) * omega).mean((1, 2, 3))
         viscous = self.viscosity * (omega * laplacian).mean((1, 2, 3))
         drag = -self.drag * omega.square().mean((1, 2, 3))
@@ -108,7 +108,7 @@ class Kolmogorov(SpectralPDE):
         """Multipliers that turn ω̂ into the modes of u, v, ∂ₓω and ∂_yω, by ψ = −Δ⁻¹ω, u = ∂_yψ, v = −∂ₓψ."""
         kx, ky = torch.broadcast_tensors(*self.wavenumbers)
         squared = kx**2 + ky**2
-        inverse = torch.where(squared > 0, 1 / squared, 0)
+        inverse = torch.where(squared > 0, 1 / squared, 0.0)
         return self.cast(1j * torch.stack([ky * inverse, -kx * inverse, kx, ky]))
 
     @cached_property

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from driftway.glossary import is_reference
-from driftway.styling import INK, PALE, Look, Style, evenly, house_style, lead_label, plain, styles_of, time_unit
+from driftway.report.styling import INK, PALE, Look, Style, evenly, house_style, lead_label, plain, styles_of, time_unit
 
 # a ratio inside this band is what the emulation literature accepts as calibrated
 CALIBRATED = (0.8, 1.1)

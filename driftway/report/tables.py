@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from driftway.findings import estimate, rollout
 from driftway.glossary import HIGHER, LOWER, ONE, SCORES, UNDEFINED, is_reference, number
 from driftway.metrics.intervals import FEWEST
-from driftway.plotting import fields_of, finite_methods, of, score_name
-from driftway.styling import Look, Style, evenly, lead_label, time_unit
+from driftway.report.findings import estimate, rollout
+from driftway.report.plotting import fields_of, finite_methods, of, score_name
+from driftway.report.styling import Look, Style, evenly, lead_label, time_unit
 
 LEADS = 6
 SUMMARY = ("vrmse", "spread_skill", "spectral_rmse", "correlation_time")

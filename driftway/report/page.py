@@ -20,14 +20,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
-from driftway import plotting
-from driftway.findings import ensembles, ranking
 from driftway.glossary import is_reference, number
-from driftway.pictures import Case, animation, fields_panel
-from driftway.plotting import encode, fields_of, finite_methods, score_name
+from driftway.report import plotting
+from driftway.report.findings import ensembles, ranking
+from driftway.report.pictures import Case, animation, fields_panel
+from driftway.report.plotting import encode, fields_of, finite_methods, score_name
+from driftway.report.styling import Look, Style, styles_of, time_unit
+from driftway.report.tables import Table, band_table, glossary_table, lead_tables, scores_table, summary_table
 from driftway.storage import atomic_write
-from driftway.styling import Look, Style, styles_of, time_unit
-from driftway.tables import Table, band_table, glossary_table, lead_tables, scores_table, summary_table
 from driftway.version import __version__
 
 # bytes before base64, which adds a third: 2.4 + 2.4 + 2.2 MB of pictures make 9.4 MB of text
@@ -120,7 +120,7 @@ def build(
 
 def _template():  # type: ignore[no-untyped-def]
     environment = Environment(
-        loader=PackageLoader("driftway", "templates"),
+        loader=PackageLoader("driftway.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -11,7 +11,7 @@ import xarray as xr
 
 from driftway.glossary import REFERENCES, is_reference, number
 from driftway.metrics import interval, resampled_means
-from driftway.plotting import CALIBRATED, fields_of, of
+from driftway.report.plotting import CALIBRATED, fields_of, of
 
 FLOOR = REFERENCES[-1]
 BANDS = ("low", "mid")

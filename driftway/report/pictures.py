@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from driftway.errors import DataError
-from driftway.styling import INK, evenly, house_style, lead_label, plain, time_unit
+from driftway.report.styling import INK, evenly, house_style, lead_label, plain, time_unit
 
 MISSING = "#bdbdbd"
 # the share of values beyond each end of a colour scale
