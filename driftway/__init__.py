@@ -5,9 +5,9 @@ Every name is imported where it is first used, so that `import driftway` alone c
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from driftway.lazy import lazily, listed
 from driftway.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ if TYPE_CHECKING:
     from driftway.workflow import fit_autoencoder as fit_autoencoder
     from driftway.workflow import fit_stepper as fit_stepper
 
-_MODULES = ("metrics", "networks", "pdes")
 _NAMES = {
+    "metrics": "",
+    "networks": "",
+    "pdes": "",
     "codecs": "Chain Codec Identity Standardize",
     "data.files": "open_data",
     "data.layout": "Layout",
@@ -99,18 +101,10 @@ _NAMES = {
     "transport": "Transport",
     "workflow": "fit_autoencoder fit_stepper",
 }
-_HOMES = {name: f"driftway.{module}" for module, names in _NAMES.items() for name in names.split()}
-__all__ = [*_HOMES, *_MODULES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*listed(_NAMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if not TYPE_CHECKING:  # or every misspelt name would have a type
-
-    def __getattr__(name: str) -> Any:
-        """Import what is asked for."""
-        if name in _MODULES:
-            return import_module(f"driftway.{name}")
-        if name not in _HOMES:
-            raise AttributeError(f"module 'driftway' has no attribute '{name}'")
-        return getattr(import_module(_HOMES[name]), name)
+    __getattr__ = lazily(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:

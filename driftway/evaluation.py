@@ -286,7 +286,11 @@ def _states(truth: xr.Dataset, layout: Layout) -> Iterator[Tensor]:
 
 def _tensor(data: xr.Dataset, layout: Layout, dims: tuple[str, ...]) -> Tensor:
     order = (*dims, *(axis.name for axis in layout.axes))
-    fields = [data[name].transpose(*order).values for name in layout.fields.names]
+    try:
+        fields = [data[name].transpose(*order).values for name in layout.fields.names]
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"a forecast is damaged ({reason}); copy it or make it again") from error
     return torch.from_numpy(np.stack(fields, len(dims)))
 
 

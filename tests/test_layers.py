@@ -16,7 +16,7 @@ ROOT = Path(driftway.__file__).parent
 # From bottom to top; what stands in one line does not import one another. `name.*` is a package that is closed in
 # itself: its modules may import one another, and what a line below offers.
 LAYERS = """
-errors version glossary
+errors version glossary lazy
 randomness storage progress
 config.*
 data.trajectories

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftway.data import Axis, Fields, Trajectories, open_zarr, save_zarr, statistics
-from driftway.data.statistics import Statistics
+from driftway.data.moments import Statistics
 from driftway.errors import DataError
 from tests.datasets import example
 

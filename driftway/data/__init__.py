@@ -1,27 +1,38 @@
 """Data sets: read, written, described and verified, in zarr and in The Well's HDF5 layout."""
 
-from driftway.data.files import inspect, open_data, verify
-from driftway.data.statistics import Statistics, statistics
-from driftway.data.trajectories import Axis, Conditioning, Fields, Trajectories, Transition, unwritten
-from driftway.data.well import open_well
-from driftway.data.well_writer import save_well
-from driftway.data.zarr_store import open_zarr, save_zarr, write_zarr
+from __future__ import annotations
 
-__all__ = [
-    "Axis",
-    "Conditioning",
-    "Fields",
-    "Statistics",
-    "Trajectories",
-    "Transition",
-    "inspect",
-    "open_data",
-    "open_well",
-    "open_zarr",
-    "save_well",
-    "save_zarr",
-    "statistics",
-    "unwritten",
-    "verify",
-    "write_zarr",
-]
+from typing import TYPE_CHECKING
+
+from driftway.lazy import lazily, listed
+
+if TYPE_CHECKING:
+    from driftway.data.files import inspect as inspect
+    from driftway.data.files import open_data as open_data
+    from driftway.data.files import verify as verify
+    from driftway.data.moments import Statistics as Statistics
+    from driftway.data.moments import statistics as statistics
+    from driftway.data.trajectories import Axis as Axis
+    from driftway.data.trajectories import Conditioning as Conditioning
+    from driftway.data.trajectories import Fields as Fields
+    from driftway.data.trajectories import Trajectories as Trajectories
+    from driftway.data.trajectories import Transition as Transition
+    from driftway.data.trajectories import unwritten as unwritten
+    from driftway.data.well import open_well as open_well
+    from driftway.data.well_writer import save_well as save_well
+    from driftway.data.zarr_store import open_zarr as open_zarr
+    from driftway.data.zarr_store import save_zarr as save_zarr
+    from driftway.data.zarr_store import write_zarr as write_zarr
+
+_NAMES = {
+    "files": "inspect open_data verify",
+    "trajectories": "Axis Conditioning Fields Trajectories Transition unwritten",
+    "well": "open_well",
+    "well_writer": "save_well",
+    "zarr_store": "open_zarr save_zarr write_zarr",
+    "moments": "Statistics statistics",
+}
+__all__ = listed(_NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+if not TYPE_CHECKING:  # or every misspelt name would have a type
+    __getattr__ = lazily(__name__, _NAMES)

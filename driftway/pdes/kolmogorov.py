@@ -94,7 +94,9 @@ class Kolmogorov(SpectralPDE):
         """
         omega = self._working(state)
         # By parts, ⟨ωΔω⟩: the waves at the limit of the grid have no first derivative on it.
-        laplacian = self.to_grid(self.to_modes(omega) * self.cast(-torch.stack(torch.broadcast_tensors(*self._squares)).sum(0)))
+        laplacian = self.to_grid(
+            self.to_modes(omega) * self.cast(-torch.stack(torch.broadcast_tensors(*self._squares)).sum(0))
+        )
         production = (self.to_grid(self._force) * omega).mean((1, 2, 3))
         viscous = self.viscosity * (omega * laplacian).mean((1, 2, 3))
         drag = -self.drag * omega.square().mean((1, 2, 3))
