@@ -238,7 +238,7 @@ def test_the_package_evaluates_and_unpickles_nothing():
     words = ("eval(", "exec(", "pickle.load", "import_module", "__import__", "weights_only=False", "yaml.load(")
     for path in package.rglob("*.py"):
         text = path.read_text().replace(".eval()", "")
-        if path == package / "__init__.py":  # which looks public names up in a table of its own modules
+        if path == package / "lazy.py":  # which looks public names up in a table of the package's own modules
             text = text.replace("import_module", "")
         found = [word for word in words if word in text]
         assert not found, f"{path} has {found}"
