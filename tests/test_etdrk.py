@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from dataclasses import replace
 
@@ -32,10 +33,18 @@ def by_exponential(z: complex) -> tuple[complex, ...]:
     return tuple(expm(matrix)[0, 1:])
 
 
+AROUND_ZERO = [cmath.rect(radius, 2 * math.pi * n / 64) for radius in (0.999, 1.0, 1.999, 2.0) for n in range(64)]
+
+
 @pytest.mark.parametrize("z", [0.0, 1e-12, -1e-3, 0.3, -1.0, 1j, -2 + 1.5j, -30.0, 2.0])
 def test_phi_is_the_matrix_exponential_s(z: complex) -> None:
     ours = [value.item() for value in phi(torch.tensor(z, dtype=torch.complex128))]
     assert ours == pytest.approx(by_exponential(z), rel=1e-12)
+
+
+def test_phi_is_accurate_wherever_a_circle_meets_zero() -> None:
+    ours = np.stack([value.numpy() for value in phi(torch.tensor(AROUND_ZERO, dtype=torch.complex128))], 1)
+    assert ours == pytest.approx(np.array([by_exponential(z) for z in AROUND_ZERO]), rel=1e-13)
 
 
 @given(st.floats(-1e9, -50.0))

@@ -76,6 +76,22 @@ def test_a_run_that_diverges_names_trajectory_time_and_remedy(workers: int) -> N
     assert 0 < time <= preset.burn_in
 
 
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """They hold the other end of the pipe: it closes when the last of them has gone."""
+    script = tmp_path / "endless.py"
+    script.write_text(
+        "from driftway.pdes import PRESETS, simulate\n"
+        "if __name__ == '__main__':\n"
+        "    preset = PRESETS['kolmogorov'].override({'frames': 2, 'burn_in': 0.0})\n"
+        "    for chunk in simulate(preset, 0, range(10**6), workers=2):\n"
+        "        print(len(chunk), flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "8\n"
+    process.kill()
+    process.communicate(timeout=60)
+
+
 def test_the_remedy_keeps_the_interval_and_helps() -> None:
     coarse = PRESETS["kolmogorov"].override({"dt": 0.2, "substeps": 1, "burn_in": 4.0, "frames": 2})
     with pytest.raises(DivergedError, match=r"use dt = 0\.1 and substeps = 2"):

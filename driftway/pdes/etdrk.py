@@ -5,8 +5,8 @@ With z = L·h for the step h, and
     φ₁(z) = (eᶻ − 1)/z,   φ₂(z) = (eᶻ − 1 − z)/z²,   φ₃(z) = (eᶻ − 1 − z − z²/2)/z³
 
 order 1 is v ← eᶻ v + h φ₁ N(v). Orders 2 and 4 are the Runge–Kutta schemes ETD2RK and ETD4RK of Cox &
-Matthews 2002, J. Comput. Phys. 176, 430. The φ are means over a circle around z (Kassam & Trefethen 2005,
-SIAM J. Sci. Comput. 26, 1214), in double precision, because the fractions cancel near z = 0.
+Matthews 2002, J. Comput. Phys. 176, 430. The fractions cancel near z = 0: there the φ are means over a circle
+around z (Kassam & Trefethen 2005, SIAM J. Sci. Comput. 26, 1214). All in double precision.
 """
 
 from __future__ import annotations
@@ -32,13 +32,18 @@ class Scheme(Protocol):
 
 
 def phi(z: Tensor, points: int = 32) -> tuple[Tensor, Tensor, Tensor]:
-    """φ₁, φ₂ and φ₃ at complex z, each the mean over a unit circle of `points` around z."""
-    angles = 2 * math.pi * (torch.arange(points, dtype=torch.float64, device=z.device) + 0.5) / points
-    w = z.to(torch.complex128)[..., None] + torch.polar(torch.ones_like(angles), angles)
-    e = torch.exp(w)
-    fractions = (e - 1) / w, (e - 1 - w) / w**2, (e - 1 - w - w**2 / 2) / w**3
-    one, two, three = (fraction.mean(-1) for fraction in fractions)
+    """φ₁, φ₂ and φ₃ at complex z: where |z| < 1, means over a circle of `points` around z that keeps off 0."""
+    z = z.to(torch.complex128)
+    angles = 2 * math.pi * torch.arange(points, dtype=torch.float64, device=z.device) / points
+    circle = z[..., None] + torch.polar(torch.full_like(angles, 2.0), angles)
+    pairs = zip(_fractions(circle), _fractions(z), strict=True)
+    one, two, three = (torch.where(z.abs() < 1, mean.mean(-1), at_z) for mean, at_z in pairs)
     return one, two, three
+
+
+def _fractions(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    e = torch.exp(z)
+    return (e - 1) / z, (e - 1 - z) / z**2, (e - 1 - z - z**2 / 2) / z**3
 
 
 @dataclass(frozen=True)
