@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from driftway.data.trajectories import Conditioning, Transition
 from driftway.densities import Density, GridTime
 from driftway.interpolants import Follmer, Interpolant, Rectified, VariancePreserving
+from driftway.networks import UNet
 from driftway.noise import White
+from driftway.pdes import KuramotoSivashinsky
 from driftway.predictions import Data, Drift, Karras, Noise, Prediction, Velocity
 from driftway.randomness import Stream, generator, stream
 from driftway.samplers import EulerMaruyama, Heun
@@ -274,3 +276,16 @@ def test_another_sampler_shares_the_weights_and_leaves_the_stepper_alone() -> No
     assert torch.equal(a, b)
     a, b = (stepper.step(BATCH.source, stream=stream(seed, rows=range(5))) for seed in (0, 1))
     assert not torch.equal(a, b)
+
+
+def test_a_coarse_solver_is_a_guess_with_the_noise_of_its_error() -> None:
+    fine = KuramotoSivashinsky(size=(32,), length=(22.0,), dt=0.1, substeps=10)
+    coarse = replace(fine, dt=0.5, substeps=2, order=1)
+    state = fine.initial(stream(0, rows=range(6)))
+    batch = Transition(state, fine.step(state))
+    stepper = Generative(UNet(3, 1, ("periodic",), width=8, blocks=1), 1, guess=coarse)
+    stepper.prepare(lambda: [batch])
+    error = batch.target - coarse.step(state)
+    assert stepper.noise.scale.item() == pytest.approx(error.std(correction=0).item(), rel=1e-5)
+    assert stepper.noise.scale.item() < 0.5 * (batch.target - state).std().item()
+    assert torch.isfinite(stepper.step(state, stream=stream(1, rows=range(6)))).all()
