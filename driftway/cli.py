@@ -37,6 +37,7 @@ app = App(
     help="Probabilistic emulators of physical systems.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative=()),
     help_epilogue="Everywhere: --json for machines, --debug for tracebacks. Exit codes are in docs/cli.md.",
 )

@@ -81,6 +81,7 @@ def run_demo(folder: Path, overrides: Sequence[str] = (), *, quick: bool = False
     settings = (*(QUICK["run"] if quick else ()), *overrides)
     _check(folder, settings)
     _claim(folder, {"quick": quick, "overrides": list(overrides), "driftway": __version__})
+    use_threads(experiment("base", folder, settings).training.threads)
     made = [*_simulate(data, quick), *_fit(folder, settings), *_forecast(folder, data)]
     if made or not (folder / "report.html").exists():
         evaluate_forecasts([folder / "forecasts" / row.file for row in ROWS], data, folder / "scores.json")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from driftway.interpolants import Interpolant
+from driftway.errors import ConfigError
+from driftway.interpolants import Interpolant, VarianceExploding
 from driftway.randomness import Stream
 
 
@@ -51,7 +53,7 @@ class GridTime(Density):
 
 @dataclass(frozen=True)
 class LogNormalNoise(Density):
-    """log σ ~ N(mean, std²) on a path whose noise is linear in time: EDM's choice.
+    """log σ ~ N(mean, std²) on EDM's path, σ = σ_max(1−t): EDM's choice. Raises ConfigError on another path.
 
     Reference: Karras et al. 2022 (arXiv 2206.00364), table 1.
     """
@@ -60,7 +62,9 @@ class LogNormalNoise(Density):
     std: float = 1.2
 
     def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
-        z = stream.normal(like.new_empty(len(like)).double())
+        if not isinstance(interpolant, VarianceExploding):
+            raise ConfigError(f"log_normal draws the noise levels of variance_exploding, not of {interpolant}")
+        z = stream.normal(torch.empty(len(like), dtype=torch.float64))
         largest = interpolant.gamma(z.new_zeros(()))
         return interpolant.inside(1 - (self.mean + self.std * z).exp() / largest)
 

@@ -191,6 +191,11 @@ def _stack(state: xr.Dataset, layout: Layout) -> np.ndarray:
             raise DataError(f"the initial state lacks the field {name}; it has {', '.join(map(str, state))}")
         if not set(axes) <= set(state[name].dims):
             raise DataError(f"field {name} of the initial state has the dims {state[name].dims}, not {tuple(axes)}")
+    for axis in layout.axes:
+        if axis.name in state.coords and not axis.holds(state[axis.name].values):
+            raise DataError(
+                f"the initial state has other points along {axis.name} than the emulator: sort or interpolate"
+            )
     return np.stack([state[name].transpose(..., *axes).values for name in layout.fields.names], -len(axes) - 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,14 @@ def forecast_run(
         part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
         states = _initial(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)
-    origin = {"label": label or out.stem, "run": str(run), "data": str(data), "split": split, "start": start}
+    origin = {
+        "label": label or out.stem,
+        "run": str(run),
+        "data": str(data),
+        "split": split,
+        "start": start,
+        "initial": digest_of(states),
+    }
     about = {**origin, "stride": stride, "sampler": repr(getattr(emulator.stepper, "sampler", None)), **cost(emulator)}
     began = time.perf_counter()
     emulator.forecast(
@@ -56,6 +64,7 @@ def forecast_run(
         members,
         seed=seed,
         batch=batch,
+        keys=[f"{split} {row}, frame {start}" for row in range(len(states))],
         conditioning=lambda lead: _known(part, start + (lead - 1) * stride),
         out=out,
         force=force,
@@ -87,6 +96,9 @@ def _initial(layout: Layout, part: Trajectories, start: int) -> np.ndarray:
             f"the emulator takes {', '.join(layout.fields.names)} on {layout.shape[1:]}, the data hold "
             f"{', '.join(part.fields.names)} on {found[1:]}: choose data of the same fields and grid"
         )
+    what = layout.difference(Layout(part.fields, part.axes, part.dt, part.time_units))
+    if what:
+        raise DataError(f"the data's {what} are not those the emulator was fitted to: choose data of the same {what}")
     if not 0 <= start < part.shape[1]:
         raise ConfigError(f"start {start} lies outside the {part.shape[1]} frames of the data")
     states = np.asarray(part.window(start, 1).states)[:, 0]
@@ -106,6 +118,11 @@ def _known(part: Trajectories, time: int) -> Conditioning:
         raise DataError(f"the forcing ends at frame {part.shape[1] - 1}; forecast fewer leads")
     count = part.shape[0]
     return part.conditioning(np.arange(count), np.full(count, time))
+
+
+def digest_of(states: np.ndarray) -> str:
+    """What tells the initial states of one forecast from those of another."""
+    return hashlib.sha256(np.ascontiguousarray(states, np.float32).tobytes()).hexdigest()[:16]
 
 
 COST = ("calls", "parameters", "ms_per_step")

@@ -27,6 +27,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from driftway.grids import Grid, KarrasSpacing, Uniform
+
 
 class Coefficients(NamedTuple):
     """The linear combination a·x0 + b·x1 + c·z; each coefficient has shape () or (B,), float64."""
@@ -111,6 +113,11 @@ class Interpolant(ABC):
     def inside(self, t: float | Tensor) -> Tensor:
         """t clamped to the domain."""
         return as_time(t).clamp(*self.domain)
+
+    @property
+    def grid(self) -> Grid:
+        """Where a sampler stops that is given no grid."""
+        return Uniform()
 
     @cached_property
     def starts_at_point(self) -> bool:
@@ -293,6 +300,11 @@ class VarianceExploding(Interpolant):
         """Up to the smallest noise level that a network is asked at."""
         return (0.0, 1 - self.smallest / self.scale)
 
+    @property
+    def grid(self) -> Grid:
+        """Karras' spacing: equal steps would pass all small noise levels at once."""
+        return KarrasSpacing(smallest=self.smallest, largest=self.scale)
+
     def alpha(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
 
@@ -319,11 +331,18 @@ class Residual(Interpolant):
     def __post_init__(self) -> None:
         if self.path.starts_at_point:
             raise ValueError(f"needs a path that starts from noise, and {self.path} starts at the state already")
+        if bool(self.path.beta(as_time(0.0)) == 1):
+            raise ValueError(f"needs a path whose β grows from 0; on {self.path} the residual changes nothing")
 
     @property
     def domain(self) -> tuple[float, float]:  # type: ignore[override]
         """That of the path."""
         return self.path.domain
+
+    @property
+    def grid(self) -> Grid:
+        """That of the path."""
+        return self.path.grid
 
     def alpha(self, t: Tensor) -> Tensor:
         return self.path.alpha(t) + 1 - self.path.beta(t)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from driftway.diffusions import NATURAL, Diffusion
-from driftway.grids import Grid, Power, Uniform
+from driftway.grids import Grid, Power
 from driftway.interpolants import Coefficients
 from driftway.predictions import Data, Drift
 from driftway.randomness import Stream
@@ -47,11 +47,11 @@ class Sampler(ABC):
         return transport.leap(s, stream)
 
     def times(self, transport: Transport) -> Tensor:
-        """The grid; by default uniform, and after a leap from a point quadratic, from where the network tells x1."""
+        """The grid; by default the path's, and after a leap from a point quadratic, from where the network tells x1."""
         if self.grid is not None:
             return self.grid(self.steps)
         if not (transport.interpolant.starts_at_point and self.leaps(transport)):
-            return Uniform()(self.steps)
+            return transport.interpolant.grid(self.steps)
         times, earliest = Power()(self.steps), transport.departure()
         return torch.cat([times[:1], earliest + (1 - earliest) * times[1:]])
 

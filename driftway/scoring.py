@@ -19,7 +19,7 @@ from driftway.data.layout import Layout
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
 from driftway.evaluation import score
-from driftway.forecasting import COST
+from driftway.forecasting import COST, digest_of
 from driftway.glossary import REFERENCES, SCORES, is_reference
 from driftway.report.findings import findings
 from driftway.report.page import build
@@ -88,6 +88,8 @@ def matching_truth(forecasts: Mapping[str, xr.Dataset], data: Trajectories) -> t
                 raise DataError(f"forecasts '{first}' and '{name}' differ in {key}, {mine} and {its}; score them apart")
     part = data.split(origin.split)
     part = part.select(range(min(origin.trajectories, part.shape[0])))
+    if origin.initial and digest_of(_initial_states(data, origin._asdict(), part.shape[0])) != origin.initial:
+        raise DataError(f"forecast '{first}' did not start from these data: give --data what it was made from")
     layout = Layout(part.fields, part.axes, part.dt * origin.stride, part.time_units)
     return truth_for(part, origin.start, origin.leads, origin.stride), layout
 
@@ -98,6 +100,7 @@ class Origin(NamedTuple):
     split: str
     start: int
     stride: int
+    initial: str
     leads: int
     trajectories: int
 
@@ -107,7 +110,8 @@ def _origin(name: str, forecast: xr.Dataset) -> Origin:
     if None in known:
         raise DataError(f"forecast '{name}' does not say what it started from; make it with `driftway forecast`")
     split, start, stride = map(str, known)
-    return Origin(split, int(start), int(stride), forecast.sizes["lead_time"], forecast.sizes["trajectory"])
+    initial = str(forecast.attrs.get("initial", ""))
+    return Origin(split, int(start), int(stride), initial, forecast.sizes["lead_time"], forecast.sizes["trajectory"])
 
 
 def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr.Dataset:

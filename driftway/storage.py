@@ -117,16 +117,34 @@ def atomic_folder(path: Path, force: bool = False) -> Iterator[Path]:
 
     With `force` it takes the place of a folder that driftway wrote, and of no other.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with explained(path):
         _check_replaceable(path, force)
-        shutil.rmtree(partial, ignore_errors=True)
+        _clear_abandoned(path)
         partial.mkdir(parents=True)
         try:
             yield partial
             _put_in_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove what processes that were killed left half-written; what a living one writes is its own."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        writer = partial.suffixes[-2].removeprefix(".")
+        if writer.isdigit() and (int(writer) == os.getpid() or not _alive(int(writer))):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _check_absent(path: Path, force: bool) -> None:

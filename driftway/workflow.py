@@ -232,9 +232,10 @@ def prepare(experiment: Experiment) -> Prepared:
     done, pending = list[nn.Module](), list[nn.Module]()
     for entry in experiment.codec:
         spec = {"type": entry} if isinstance(entry, str) else dict(entry)
-        if spec["type"] == "run":
+        if spec["type"] == "run" and not specs:
             run = Path(spec["path"])
             emulator = Emulator.load(run)
+            _check_same_states(emulator, data, run)
             states = latents(run, emulator, data)
             done += list(_chain(emulator).codecs)
             specs += emulator.spec["codec"]
@@ -244,11 +245,23 @@ def prepare(experiment: Experiment) -> Prepared:
             specs.append(spec)
         else:
             raise ConfigError(
-                f"codec entry {spec}: a stepper takes {{type: run, path: …}} of a fitted autoencoder and standardize"
+                f"codec entry {spec}: a stepper takes {{type: run, path: …}} of a fitted autoencoder, if any, and then "
+                "standardize"
             )
     _, signature = build_codec(specs, signature_of(data))
     layout = layout_of(data, experiment.data.stride)
     return Prepared(data, states, Chain(*done, *pending), Chain(*pending), specs, signature, layout)
+
+
+def _check_same_states(emulator: Emulator, data: Trajectories, run: Path) -> None:
+    """A codec tells channels by their place alone."""
+    fitted, found = emulator.layout, layout_of(data)
+    what = fitted.difference(found)
+    if what:
+        raise ConfigError(
+            f"codec {run} was fitted to {', '.join(fitted.fields.names)} and differs from the data "
+            f"({', '.join(found.fields.names)}) in {what}: fit it to these data"
+        )
 
 
 def _chain(emulator: Emulator) -> Chain:

@@ -113,7 +113,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
 
 def test_a_crash_while_saving_leaves_the_one_before(tmp_path: Path) -> None:
     saved(tmp_path, 3)
-    partial = tmp_path / "step-000006.partial"
+    partial = tmp_path / ".step-000006.4194305.partial"  # of a process that cannot be
     partial.mkdir()
     (partial / "state.safetensors").write_bytes(b"half")
     assert load_checkpoint(tmp_path, *State().parts) == (3, 30)

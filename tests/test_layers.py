@@ -22,7 +22,8 @@ config.*
 data.trajectories
 data.layout
 data.* metrics.* networks.* pdes.* codecs
-interpolants grids noise
+grids noise
+interpolants
 diffusions
 predictions densities
 transport

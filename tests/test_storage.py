@@ -22,6 +22,8 @@ from driftway.errors import StorageError
 from driftway.storage import CAUSES, atomic_folder, atomic_write, explained, sha256, stamp
 from tests.datasets import example, tmpfs
 
+NOBODY = 4194305  # a process number beyond the largest that Linux gives
+
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
@@ -79,10 +81,18 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, error: type[BaseEx
 
 
 def test_what_a_killed_process_left_does_not_stand_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "folder.partial").mkdir()
-    (tmp_path / "folder.partial" / "half").write_text("a")
+    partial = tmp_path / f".folder.{NOBODY}.partial"
+    partial.mkdir()
+    (partial / "half").write_text("a")
     fill(tmp_path / "folder", "whole")
     assert tree(tmp_path) == {"folder": b"", "folder/zarr.json": b"whole"}
+
+
+def test_what_another_process_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    partial = tmp_path / f".folder.{os.getppid()}.partial"
+    partial.mkdir()
+    fill(tmp_path / "folder", "whole")
+    assert partial.is_dir()
 
 
 def test_force_does_not_remove_a_folder_of_other_things(tmp_path: Path) -> None:

@@ -36,3 +36,22 @@ class Layout:
     def lead_times(self, leads: int) -> np.ndarray:
         """Δt, 2Δt, …, leads·Δt in `time_units`."""
         return self.dt * np.arange(1, leads + 1)
+
+    def difference(self, other: Layout) -> str:
+        """What of the other's states is not as here: fields, units, axes, coordinates, boundary or time units."""
+        here, there = self._told(), other._told()
+        told = next((name for name in here if here[name] != there[name]), "")
+        return told or ("" if self._same_grid(other) else "coordinates")
+
+    def _told(self) -> dict[str, object]:
+        return {
+            "fields": self.fields.names,
+            "units": self.fields.units,
+            "axes": tuple((axis.name, len(axis)) for axis in self.axes),
+            "boundary": self.boundary,
+            "time units": self.time_units,
+        }
+
+    def _same_grid(self, other: Layout) -> bool:
+        pairs = zip(self.axes, other.axes, strict=True)
+        return all(a.holds(np.asarray(b.coordinates)) and np.isclose(a.length, b.length, rtol=1e-3) for a, b in pairs)

@@ -62,6 +62,11 @@ class Axis:
     def __len__(self) -> int:
         return len(self.coordinates)
 
+    def holds(self, points: np.ndarray) -> bool:
+        """Whether these are the axis's points, to a thousandth of a cell: files may keep them in single precision."""
+        cell = self.length / len(self)
+        return len(points) == len(self) and np.allclose(points, self.coordinates, rtol=0, atol=1e-3 * cell)
+
     @classmethod
     def uniform(cls, name: str, size: int, length: float, symmetry: int = 0, units: str = "1") -> Axis:
         """A periodic axis of `size` equal cells over `length`."""
