@@ -48,3 +48,9 @@ def test_forecast_memory(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["leads", "output", "peak", "memory"] and lines[-1].startswith("ratio of the peaks ")
     assert float(lines[-1].split()[-1]) < 1.1
+
+
+def test_emulator_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("emulator_cost").main(["--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() > {"solver", "guess, SDE, 1 step"} and min(found.values()) > 0
