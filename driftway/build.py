@@ -219,7 +219,9 @@ def load_emulator(folder: Path) -> Emulator:
         emulator = build_emulator(spec)
         emulator.load_state_dict(tensors)
     except DriftwayError as error:
-        raise DataError(f"{folder}/emulator.json describes nothing that can be made: {error}; {AGAIN}") from error
+        own = f"register a part of your own first (docs/extending.md), or {AGAIN}"
+        remedy = own if "unknown type" in str(error) else AGAIN
+        raise DataError(f"{folder}/emulator.json describes nothing that can be made: {error}; {remedy}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = shorten(f"{type(error).__name__}: {error}", 200)
         raise DataError(f"{folder}: emulator.json and emulator.safetensors do not fit ({reason}); {AGAIN}") from error

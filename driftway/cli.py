@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from driftway.schema import Experiment
 
 Result = Mapping[str, Any]
+
+
+class InBrief(dict[str, Any]):
+    """A result of which people are shown less than machines."""
+
+    def __init__(self, result: Result, brief: Result):
+        super().__init__(result)
+        self.brief = brief
+
+
 Split = Literal["train", "valid", "test"]
 PresetName = Literal[
     "kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers", "burgers-stochastic"
@@ -243,9 +253,12 @@ def evaluate(forecasts: list[Path], /, *, data: Path, out: Path = Path("scores.j
     :param data: data set with the truth
     :param out: JSON file of all scores; one that exists is replaced
     """
-    from driftway.scoring import evaluate_forecasts
+    from driftway.report.findings import in_brief
+    from driftway.scoring import evaluate_forecasts, load_scores
 
-    return evaluate_forecasts(forecasts, data, out)
+    found = evaluate_forecasts(forecasts, data, out)
+    brief = {"scores": found["scores"], "findings": found["findings"], "methods": in_brief(load_scores(out))}
+    return InBrief(found, brief)
 
 
 @app.command
@@ -323,7 +336,8 @@ def _show(result: object, as_json: bool) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     if isinstance(result, Mapping):
-        text = json.dumps(_without_nan(result), indent=1, default=str) if as_json else "\n".join(_lines(result))
+        shown = result.brief if isinstance(result, InBrief) else result
+        text = json.dumps(_without_nan(result), indent=1, default=str) if as_json else "\n".join(_lines(shown))
         sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,8 @@ class Emulator(nn.Module):
         """The same weights with another sampler, which is free to choose after training."""
         if sampler is None:
             return self
+        if not isinstance(sampler, Sampler):
+            raise ConfigError(f"sampler must be made, such as Heun(steps=5), got {shorten(repr(sampler), 80)}")
         if not isinstance(self.stepper, Generative):
             raise ConfigError(f"a sampler needs a generative stepper; this one is {type(self.stepper).__name__}")
         return Emulator(self.codec, self.stepper.with_sampler(sampler), self.layout, self.spec)
@@ -158,11 +161,19 @@ class Emulator(nn.Module):
     def _at(self, conditioning: Known, lead: int, rows: int) -> Conditioning:
         """What is known at a lead, checked against what the emulator was made for."""
         known = conditioning(lead) if callable(conditioning) else conditioning
+        if not isinstance(known, Conditioning):
+            raise ConfigError(
+                "conditioning must be a Conditioning or a function of the lead that returns one, got "
+                f"{shorten(repr(known), 80)}"
+            )
         for kind, found in (("fields", known.fields), ("parameters", known.params)):
             count = 0 if found is None else found.shape[1]
             wanted = self.spec.get(kind, count)
             if count != wanted:
-                raise DataError(f"this emulator takes {wanted} known {kind}, the conditioning has {count}")
+                raise DataError(
+                    f"this emulator takes {wanted} known {kind}, the conditioning has {count}; "
+                    "pass conditioning=data.conditioning(rows, frames)"
+                )
             if found is not None and len(found) != rows:
                 raise DataError(f"the conditioning has {len(found)} rows of {kind} for {rows} states; give one each")
         return known

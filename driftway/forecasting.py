@@ -39,6 +39,8 @@ def forecast_run(
 ) -> dict[str, Any]:
     """Forecast from one frame of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
 
+    members: one is made, whatever is asked for, where the run's stepper is not random
+
     The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step.
     """
     chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
@@ -50,8 +52,8 @@ def forecast_run(
         stride = stride_of(emulator.layout, part)
     origin = {
         "label": label or out.stem,
-        "run": str(run),
-        "data": str(data),
+        "run": str(run.resolve()),
+        "data": str(data.resolve()),
         "split": split,
         "start": start,
         "initial": digest_of(states),
@@ -61,7 +63,7 @@ def forecast_run(
     emulator.forecast(
         states,
         leads,
-        members,
+        members if getattr(emulator.stepper, "random", True) else min(members, 1),
         seed=seed,
         batch=batch,
         keys=[f"{split} {row}, frame {start}" for row in range(len(states))],

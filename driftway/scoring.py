@@ -125,7 +125,7 @@ def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr
     dims = ("trajectory", "lead_time", *(axis.name for axis in part.axes))
     variables = {name: (dims, states[:, :, c]) for c, name in enumerate(part.fields.names)}
     lead = (("lead_time",), layout.lead_times(leads), {"time_units": layout.time_units})
-    axes = {axis.name: ((axis.name,), np.asarray(axis.coordinates)) for axis in part.axes}
+    axes = {a.name: ((a.name,), np.asarray(a.coordinates), {"length": a.length}) for a in part.axes}
     return xr.Dataset(variables, {"lead_time": lead, **axes})
 
 
@@ -141,10 +141,12 @@ def references(
     steppers = {"persistence": Persistence(), "climatology": Climatology(_mean_state(data))}
     leads = truth.sizes["lead_time"]
     found = {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
-    return {**found, **_floors(run_names(forecasts), truth)}
+    rows = np.arange(len(states))
+    params = data.split(str(first["split"])).conditioning(rows, np.zeros_like(rows)).params
+    return {**found, **_floors(run_names(forecasts), truth, params)}
 
 
-def _floors(runs: Mapping[str, str], truth: xr.Dataset) -> dict[str, xr.Dataset]:
+def _floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | None) -> dict[str, xr.Dataset]:
     """The truth through the autoencoder of the runs, or through each of them where they differ."""
     emulators = {name: Emulator.load(Path(path)) for path, name in runs.items() if _has_floor(Path(path))}
     different: dict[str, Emulator] = {}
@@ -153,7 +155,7 @@ def _floors(runs: Mapping[str, str], truth: xr.Dataset) -> dict[str, xr.Dataset]
             different[name] = emulator
     title = REFERENCES[-1]
     names = {name: title if len(different) == 1 else f"{title}, {name}" for name in different}
-    return {names[name]: floor(emulator, truth) for name, emulator in different.items()}
+    return {names[name]: floor(emulator, truth, params) for name, emulator in different.items()}
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -175,21 +177,25 @@ def _mean_state(data: Trajectories) -> torch.Tensor:
 
 
 def _has_floor(run: Path) -> bool:
-    """Whether a run's codec loses something: standardisation alone does not. Parameters are not known here."""
+    """Whether a run's codec loses something: standardisation alone does not."""
     if not (run / "emulator.json").is_file():
         return False
-    spec = read_json(run / "emulator.json", "a run")
-    kinds = [codec if isinstance(codec, str) else codec["type"] for codec in spec["codec"]]
-    return "autoencoder" in kinds and not spec["parameters"]
+    codecs = read_json(run / "emulator.json", "a run")["codec"]
+    return "autoencoder" in [codec if isinstance(codec, str) else codec["type"] for codec in codecs]
 
 
 @torch.no_grad()
-def floor(emulator: Emulator, truth: xr.Dataset) -> xr.Dataset:
-    """The truth encoded and decoded: no forecast through this codec can be expected to do better."""
+def floor(emulator: Emulator, truth: xr.Dataset, params: torch.Tensor | None = None) -> xr.Dataset:
+    """The truth encoded and decoded: no forecast through this codec can be expected to do better.
+
+    params: (N, P), of each trajectory of the truth
+    """
     layout = emulator.layout
     dims = ("trajectory", "lead_time", *(axis.name for axis in layout.axes))
     states = torch.from_numpy(np.stack([truth[name].transpose(*dims).values for name in layout.fields.names], 2))
-    decoded = torch.stack([emulator.codec.decode(emulator.codec.encode(part)) for part in states]).numpy()
+    known = [None if params is None else params[[row]].expand(states.shape[1], -1) for row in range(len(states))]
+    pairs = zip(states, known, strict=True)
+    decoded = torch.stack([emulator.codec.decode(emulator.codec.encode(u, p), p) for u, p in pairs]).numpy()
     variables = {name: (dims, decoded[:, :, c]) for c, name in enumerate(layout.fields.names)}
     return xr.Dataset(variables, {"lead_time": truth["lead_time"]}).expand_dims("realization")
 
@@ -218,6 +224,8 @@ def save_scores(scores: xr.Dataset, path: Path) -> None:
 
 def load_scores(path: Path) -> xr.Dataset:
     """What `save_scores` wrote."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; make it with `driftway evaluate … --out {path}`")
     try:
         scores = xr.Dataset.from_dict(_with_nan(json.loads(path.read_text())))
         int(scores.attrs["initial_states"])
@@ -257,19 +265,29 @@ def report_folder(folder: Path, out: Path, title: str = "", trajectory: int = 0)
     forecasts = {str(m): opened[str(m)] for m in scores["method"].values if str(m) in opened}
     if not forecasts:
         raise DataError(f"{folder}/scores.json has none of {', '.join(opened)}; make it again with `driftway evaluate`")
-    source = _now(str(next(iter(forecasts.values())).attrs["data"]), folder)
+    source = _data_of(forecasts, folder)
     data = open_data(source)
-    truth, _ = matching_truth(forecasts, data)
+    truth, layout = matching_truth(forecasts, data)
     runs = {name: _now(path, folder / "runs") for path, name in run_names(forecasts).items()}
     return build(
         out,
         title=title or f"Forecasts of {', '.join(data.fields.names)}",
-        cases=[_case(forecasts, truth, trajectory)],
+        cases=[_case(forecasts, truth, layout, trajectory)],
         scores=scores,
         run=_facts(data, source, forecasts, {*runs.values(), *(folder / "runs").glob("*")}),
         findings=findings(scores),
         curves={name: history(run) for name, run in runs.items()},
     )
+
+
+def _data_of(forecasts: Mapping[str, xr.Dataset], folder: Path) -> Path:
+    recorded = str(next(iter(forecasts.values())).attrs["data"])
+    found = _now(recorded, folder)
+    if not found.exists():
+        raise DataError(
+            f"the data set {recorded} of these forecasts is not there: put it back, or make the forecasts again"
+        )
+    return found
 
 
 def _now(recorded: str, folder: Path) -> Path:
@@ -278,10 +296,16 @@ def _now(recorded: str, folder: Path) -> Path:
     return path if path.exists() else folder / path.name
 
 
-def _case(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, trajectory: int) -> Case:
-    """One initial state to look at."""
-    shown = {name: f.isel(trajectory=trajectory).load() for name, f in forecasts.items()}
-    return Case(f"test trajectory {trajectory}", truth.isel(trajectory=trajectory), shown)
+def _case(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, layout: Layout, trajectory: int) -> Case:
+    """One initial state to look at; of fields on three axes, the middle section of the last."""
+    label = f"{next(iter(forecasts.values())).attrs['split']} trajectory {trajectory}"
+    chosen = {"trajectory": trajectory}
+    if layout.space == 3:
+        last = layout.axes[-1]
+        chosen[last.name] = len(last) // 2
+        label += f", section {last.name} = {float(last.coordinates[len(last) // 2]):.4g}"
+    shown = {name: forecast.isel(chosen).load() for name, forecast in forecasts.items()}
+    return Case(label, truth.isel(chosen), shown)
 
 
 def _facts(data: Trajectories, source: Path, forecasts: Mapping[str, xr.Dataset], runs: set[Path]) -> dict[str, Any]:

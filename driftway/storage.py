@@ -125,6 +125,11 @@ def atomic_folder(path: Path, force: bool = False) -> Iterator[Path]:
         try:
             yield partial
             _put_in_place(partial, path)
+        except StorageError as error:
+            # a write inside has named the partial folder, which is about to go: say where it was for instead
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

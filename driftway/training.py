@@ -96,9 +96,10 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def learning_rate(settings: TrainingSection, step: int) -> float:
-    """Linear warm-up, then constant or half a cosine down to zero at the last step."""
-    warm = min(1.0, (step + 1) / max(settings.warmup, 1))
-    past = max(step - settings.warmup, 0) / max(settings.steps - settings.warmup, 1)
+    """Linear warm-up, at most a tenth of the steps, then constant or half a cosine down to zero at the last step."""
+    warmup = min(settings.warmup, settings.steps // 10)
+    warm = min(1.0, (step + 1) / max(warmup, 1))
+    past = max(step - warmup, 0) / max(settings.steps - warmup, 1)
     return (
         settings.learning_rate * warm * (0.5 * (1 + math.cos(math.pi * past)) if settings.schedule == "cosine" else 1)
     )
@@ -108,7 +109,7 @@ class Trainer:
     """Weights, their moving average and the optimiser; the model has `loss(batch, stream)`, a scalar."""
 
     def __init__(self, model: nn.Module, batches: Callable[[int], Transition], settings: TrainingSection, seed: int):
-        self.device = _device(settings.device)
+        self.device = device_of(settings.device)
         self.model, self.batches, self.settings, self.seed = model.to(self.device), batches, settings, seed
         self.weights = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -131,7 +132,8 @@ class Trainer:
         return {"loss": loss.detach(), "gradient_norm": norm}
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device `name`; a ConfigError where torch cannot use it."""
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -38,7 +38,7 @@ from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
 from driftway.schema import Experiment
 from driftway.steppers import LearnedStepper
-from driftway.training import Batches, fit
+from driftway.training import Batches, device_of, fit
 from driftway.validation import Reconstructions, Rollouts, some
 
 
@@ -64,9 +64,10 @@ def use_threads(count: int | None) -> None:
 
 
 def _check_components(experiment: Experiment) -> None:
-    """Find mistakes in descriptions before anything is read or written."""
+    """Find mistakes in descriptions, and a device that is not there, before anything is read or written."""
     check_codec(experiment.codec)
     check_stepper(experiment.stepper)
+    device_of(experiment.training.device)
 
 
 def _trained(model: nn.Module, transitions: Transitions, run: Run, validate: Any) -> nn.Module:

@@ -165,7 +165,15 @@ def test_scores_against_data_of_another_grid_are_refused(place, tmp_path, refuse
     data, out = tmp_path / "fine.zarr", tmp_path / "scores.json"
     assert main(["data", "make", *words, "--out", str(data)]) == 0
     line = refused(3, "evaluate", place / "forecast.zarr", "--data", data, "--out", out)
-    assert "forecast" in line and "32 along x" in line and "64" in line
+    assert "forecast 'forecast' did not start from these data: give --data what it was made from" in line
+    assert not out.exists()
+
+
+def test_scores_against_other_data_of_the_same_shape_are_refused(place, tmp_path, refused):
+    data, out = changed(place, tmp_path / "other.zarr", lambda states: states.__iadd__(1e-3)), tmp_path / "scores.json"
+    line = refused(3, "evaluate", place / "forecast.zarr", "--data", data, "--out", out)
+    assert "forecast 'forecast' did not start from these data: give --data what it was made from" in line
+    assert not out.exists()
 
 
 def test_more_leads_than_the_data_have_frames_are_refused(place, tmp_path, refused):

@@ -292,6 +292,19 @@ def test_scores_go_to_a_file_and_their_means_to_standard_output(run, study, tmp_
     strict((tmp_path / "scores.json").read_text())
 
 
+def test_people_are_shown_findings_and_one_line_for_each_method(run, study, tmp_path):
+    paths = sorted((study / "forecasts").iterdir())
+    found = run("evaluate", *paths, "--data", study / "data.zarr", "--out", tmp_path / "scores.json")
+    head, _, methods = found.out.partition("methods:\n")
+    assert head.startswith(f"scores: {tmp_path / 'scores.json'}\nfindings:\n- Lowest VRMSE")
+    names = [line.split(":")[0] for line in methods.splitlines()]
+    assert names == ["- persistence", "- climatology", "- noise-free", "- sde"]
+    assert re.search(
+        r"^- sde: calls 2, members 2, VRMSE [\d.]+, CRPS [\d.]+, spread / skill [\d.]+–[\d.]+$", methods, re.M
+    )
+    assert re.search(r"^- persistence: calls –, members 1, VRMSE [\d.]+, CRPS [\d.]+, spread / skill –$", methods, re.M)
+
+
 def test_a_report_is_one_page(run, study, tmp_path):
     found = run("report", study, "--out", tmp_path / "page.html")
     assert found.code == 0 and found.out == f"report: {tmp_path / 'page.html'}\n"

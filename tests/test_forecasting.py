@@ -47,10 +47,63 @@ def test_a_forecast_starts_from_its_frame_and_knows_what_is_known_at_each(
         leads=2,
         members=3,
         seed=5,
+        keys=[f"{split} {row}, frame {start}" for row in range(2)],
         conditioning=lambda lead: part.conditioning(np.arange(2), np.full(2, start + 2 * (lead - 1))),
     )
     np.testing.assert_allclose(found["u"], expected["u"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["lead_time"], [1.0, 2.0])
+
+
+def test_forecasts_from_other_frames_and_other_splits_draw_other_noise(tmp_path: Path) -> None:
+    """All states are equal, so that forecasts differ by their noise alone."""
+    given = small.known_trajectories()
+    equal = {
+        "states": np.broadcast_to(np.asarray(given.states)[:1, :1], given.states.shape).copy(),
+        "parameters": {"strength": np.ones(10, np.float32)},
+        "forcing": {"sun": np.ones((9, 16), np.float32)},
+    }
+    varied, still = save_zarr(given, tmp_path / "known.zarr"), save_zarr(replace(given, **equal), tmp_path / "s.zarr")
+    fit_stepper(small.experiment(tmp_path, varied), tmp_path / "run")
+    found = {}
+    for start, split in ((0, "test"), (3, "test"), (0, "valid")):
+        out = tmp_path / f"{split}-{start}.zarr"
+        forecast_run(tmp_path / "run", still, out, leads=1, members=1, start=start, split=split)
+        found[split, start] = open_forecast(out)["u"].values
+    first, *others = found.values()
+    assert np.isfinite(first).all() and all(np.abs(other - first).min((-1, -2)).max() > 0 for other in others)
+    again = forecast_run(tmp_path / "run", still, tmp_path / "again.zarr", leads=1, members=1)
+    np.testing.assert_array_equal(open_forecast(Path(again["forecast"]))["u"], first)
+
+
+def test_a_stepper_that_draws_nothing_makes_one_member_and_a_generative_one_what_is_asked(
+    place: Path, tmp_path: Path
+) -> None:
+    data = place / "known.zarr"
+    fit_stepper(small.experiment(tmp_path, data, "deterministic"), tmp_path / "plain")
+    forecast_run(tmp_path / "plain", data, tmp_path / "one.zarr", leads=1, members=5)
+    forecast(place, tmp_path / "five.zarr", members=5)
+    assert open_forecast(tmp_path / "one.zarr").sizes["realization"] == 1
+    assert open_forecast(tmp_path / "five.zarr").sizes["realization"] == 5
+
+
+def test_paths_are_recorded_from_the_root_wherever_they_are_given_from(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    forecast_run(Path("run"), Path("known.zarr"), tmp_path / "out.zarr", leads=1, members=1)
+    said = open_forecast(tmp_path / "out.zarr").attrs
+    assert said["run"] == str((place / "run").resolve()) and said["data"] == str((place / "known.zarr").resolve())
+
+
+def test_data_on_other_points_or_in_another_unit_of_time_are_refused(place: Path, tmp_path: Path) -> None:
+    given = small.known_trajectories()
+    axis = given.axes[0]
+    stretched = replace(axis, coordinates=3 * np.asarray(axis.coordinates))
+    for changes, what in (({"axes": (stretched,)}, "coordinates"), ({"time_units": "h"}, "time units")):
+        other = save_zarr(replace(given, **changes), tmp_path / f"{what}.zarr")
+        with pytest.raises(DataError, match=f"the data's {what} are not those the emulator was fitted to"):
+            forecast_run(place / "run", other, tmp_path / "out.zarr", leads=1, members=1)
+    assert not (tmp_path / "out.zarr").exists()
 
 
 def test_a_forecast_says_where_it_is_from_and_what_it_cost(place: Path, tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ def case(members: int, key: int | str = 0) -> tuple[Tensor, Tensor, Tensor]:
     return 0.2 + normal(members, 2, 3, 4, 5, key=key), normal(2, 3, 4, 5, key=f"truth {key}"), weights
 
 
+@pytest.mark.parametrize("members", [2, 3, 7, 16])
+def test_equal_members_have_no_variance_at_all(members: int) -> None:
+    truth = normal(2, 3, 32, key="equal", dtype=torch.float32)
+    ensemble = (1e3 + 0.1 * truth).expand(members, *truth.shape)
+    assert not ensemble_variance(ensemble, truth, space=1).any()
+
+
 @pytest.mark.parametrize("members", [2, 3, 10, 31])
 @pytest.mark.parametrize(("fair", "estimator"), [(True, "fair"), (False, "nrg")])
 def test_crps_is_scoringrules(members: int, fair: bool, estimator: str) -> None:

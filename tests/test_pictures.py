@@ -57,6 +57,20 @@ def test_views_of_one_member_are_truth_forecast_and_error() -> None:
         np.testing.assert_allclose(found["forecast − truth"], found["forecast"] - found["truth"])
 
 
+def test_the_first_axis_is_horizontal_the_second_points_up_and_lengths_are_to_scale() -> None:
+    """A field that is 1 at the end of the first axis alone is so at the right; 12 × 8 cells of 4 × 1 are 1 : 6."""
+    right = np.zeros((1, 8, 12))
+    right[:, -1] = 1
+    lengths = {"x": ("x", np.arange(8.0), {"length": 1.0}), "y": ("y", np.arange(12.0), {"length": 6.0})}
+    truth = xr.Dataset({"u": (("lead_time", "x", "y"), right)}, {"lead_time": [1.0], **lengths})
+    here = Case("c", truth, {"a": truth})
+    picture, ax = here.happened("u")[0], fields_panel(here, "a").axes[0]
+    assert picture.shape == (12, 8) and (picture[:, -1] == 1).all() and (picture[:, :-1] == 0).all()
+    assert ax.images[0].origin == "lower" and ax.get_aspect() == pytest.approx((6 / 12) / (1 / 8))
+    unknown = Case("c", truth.drop_vars(["x", "y"]), {"a": truth.drop_vars(["x", "y"])})
+    assert fields_panel(unknown, "a").axes[0].get_aspect() == 1
+
+
 def test_a_field_that_changes_sign_is_white_at_zero_and_another_spans_its_values() -> None:
     signed, positive = field_scale(case().happened("u")), field_scale(case(offset=50).happened("u"))
     assert signed.low == -signed.high and signed.colors == "RdBu_r"

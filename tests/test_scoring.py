@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from driftway.metrics import vrmse
 from driftway.randomness import generator
 from driftway.scoring import (
     evaluate_forecasts,
+    floor,
     load_scores,
     matching_truth,
     open_forecasts,
@@ -85,7 +87,7 @@ def scores(place: Path) -> xr.Dataset:
 
 def persistent(data: Path, out: Path, **attributes: Any) -> Path:
     """A forecast on disk of the test split by persistence, made with the library alone."""
-    part = open_data(data).split("test")
+    part = open_data(data).split(attributes.get("split", "test"))
     layout = Layout(part.fields, part.axes, part.dt, part.time_units)
     origin = {"label": out.stem, "data": str(data), "split": "test", "start": 0, "stride": 1, **attributes}
     origin = {key: value for key, value in origin.items() if value is not None}
@@ -140,6 +142,41 @@ def test_the_floor_is_the_truth_through_the_autoencoder(place: Path, scores: xr.
     expected = vrmse(decoded, states, space=2).mean(0)[:, 0]
     found = scores["vrmse"].sel({"method": "autoencoder floor"}).values[0]
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+
+
+def test_the_floor_of_data_with_parameters_knows_those_of_each_trajectory(tmp_path: Path) -> None:
+    strength = generator("strength").uniform(1, 2, 6 + TESTS).astype(np.float32)
+    data = save_zarr(replace(waves(), parameters={"strength": strength}), tmp_path / "data.zarr")
+    fit_autoencoder(small.experiment(tmp_path, data, "autoencoder"), tmp_path / "codec")
+    latent = {"codec": [{"type": "run", "path": str(tmp_path / "codec")}, "standardize"]}
+    fit_stepper(small.experiment(tmp_path, data, "deterministic", **latent), tmp_path / "run")
+    forecast_run(tmp_path / "run", data, tmp_path / "out.zarr", leads=2, members=1, trajectories=3)
+    scores = evaluate_forecasts([tmp_path / "out.zarr"], data, tmp_path / "scores.json")
+
+    emulator, part = Emulator.load(tmp_path / "run"), open_data(data).split("test")
+    states = torch.from_numpy(np.asarray(part.states)[:3, 1:3])
+    params = torch.from_numpy(strength[6:9])[:, None, None].expand(3, 2, 1)
+    with torch.no_grad():
+        pairs = list(zip(states, params, strict=True))
+        decoded = torch.stack([emulator.codec.decode(emulator.codec.encode(u, p), p) for u, p in pairs])
+    expected = float(vrmse(decoded, states, space=2).mean())
+    assert scores["autoencoder floor"]["vrmse"] == pytest.approx(expected, rel=1e-4)
+
+
+class Lossy(Identity):
+    """A codec that comes back with the parameter added."""
+
+    def decode(self, v: torch.Tensor, params: torch.Tensor | None = None) -> torch.Tensor:
+        assert params is not None
+        return v + params[:, :, None, None]
+
+
+def test_the_floor_decodes_each_trajectory_with_its_own_parameters() -> None:
+    part = waves().split("test")
+    truth, params = truth_for(part, 0, LEADS), torch.arange(float(TESTS))[:, None]
+    emulator = Emulator(Lossy(), Persistence(), Layout(part.fields, part.axes, part.dt))
+    error = floor(emulator, truth, params)["u"].isel(realization=0) - truth["u"]
+    np.testing.assert_allclose(error.mean(("lead_time", "y", "x")), np.arange(TESTS), atol=1e-5)
 
 
 def test_each_of_different_autoencoders_has_a_floor(place: Path, tmp_path: Path) -> None:
@@ -218,11 +255,16 @@ def test_scores_of_a_whole_study_come_back(scores: xr.Dataset, tmp_path: Path) -
     xr.testing.assert_identical(load_scores(tmp_path / "scores.json"), scores)
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", "[1]", '{"coords": 1}'])
-def test_a_file_without_scores_is_named(tmp_path: Path, content: str | None) -> None:
+def test_scores_that_do_not_exist_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
-    if content is not None:
-        path.write_text(content)
+    with pytest.raises(DataError, match=f"^{path} does not exist; make it with `driftway evaluate … --out {path}`$"):
+        load_scores(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[1]", '{"coords": 1}'])
+def test_a_file_without_scores_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(content)
     with pytest.raises(DataError, match=r"scores\.json holds no scores .* make it with `driftway evaluate`"):
         load_scores(path)
 
@@ -260,6 +302,29 @@ def test_a_folder_that_was_moved_still_gives_its_report(place: Path, scores: xr.
     assert "bridge, demo" in page and 'id="training"' in page
     for name in ("driftway", "torch", "seed", "autoencoder"):
         assert name in page
+
+
+def test_a_report_whose_data_are_gone_says_where_they_were(place: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.zarr"
+    shutil.copytree(place / "data.zarr", data)
+    (tmp_path / "study").mkdir()
+    paths = [persistent(data, tmp_path / "study" / "forecasts" / "mine.zarr")]
+    evaluate_forecasts(paths, data, tmp_path / "study" / "scores.json")
+    shutil.rmtree(data)
+    with pytest.raises(DataError, match=f"the data set {data} of these forecasts is not there: put it back, or make"):
+        report_folder(tmp_path / "study", tmp_path / "report.html")
+
+
+def test_a_report_shows_the_middle_section_of_three_axes_and_names_the_split(tmp_path: Path) -> None:
+    axes = tuple(Axis.uniform(name, size, 1.0) for name, size in (("x", 8), ("y", 6), ("z", 4)))
+    states = generator("solid").standard_normal((4, 6, 1, 8, 6, 4)).astype(np.float32)
+    solid = Trajectories(states, Fields(("u",), ("1",)), axes, 0.5, splits=("train", "train", "valid", "test"))
+    data = save_zarr(solid, tmp_path / "data.zarr")
+    path = persistent(data, tmp_path / "forecasts" / "mine.zarr", split="valid")
+    evaluate_forecasts([path], data, tmp_path / "scores.json")
+    page = report_folder(tmp_path, tmp_path / "report.html").read_text()
+    assert f"valid trajectory 0, section z = {axes[2].coordinates[2]:.4g}" in page
+    assert "from 1 initial state each" in page and "1 initial states" not in page
 
 
 def test_a_report_of_forecasts_that_were_not_scored_says_so(place: Path, scores: xr.Dataset, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -45,19 +46,46 @@ class Fields:
 class Axis:
     """One spatial axis: where its points are, what happens at its ends, and which shifts leave the law unchanged.
 
-    `symmetry` counts cells: the dynamics are the same after a shift by any multiple of it (0: by none).
+    `symmetry` counts cells: the dynamics are the same after a shift by any multiple of it (0: by none). Without a
+    `length` it is n·Δx where periodic, and last − first point otherwise. Points increase or decrease throughout, by
+    equal cells where periodic.
     """
 
     name: str
     coordinates: tuple[float, ...]
     boundary: str = "periodic"
-    length: float = 1.0
+    length: float = None  # type: ignore[assignment]  # a float once made
     units: str = "1"
     symmetry: int = 0
 
     def __post_init__(self) -> None:
         if self.boundary not in BOUNDARIES:
             raise DataError(f"axis '{self.name}': boundary '{self.boundary}' is none of {', '.join(BOUNDARIES)}")
+        points = np.asarray(self.coordinates, dtype=float).reshape(-1)
+        ordered = (np.diff(points) > 0).all() or (np.diff(points) < 0).all()  # latitudes often run from north to south
+        if not ordered or not np.isfinite(points).all():
+            raise DataError(
+                f"axis '{self.name}': coordinates must be finite and increase, or decrease, from each to the next: "
+                "sort them and the states"
+            )
+        length = _extent(points, self.boundary) if self.length is None else float(self.length)
+        if not 0 < length < np.inf:
+            raise DataError(f"axis '{self.name}': length = {length:g}, must be above 0: the extent of the domain")
+        object.__setattr__(self, "coordinates", tuple(points.tolist()))
+        object.__setattr__(self, "length", length)
+        if self.boundary == "periodic":
+            self._check_cells(points)
+
+    def _check_cells(self, points: np.ndarray) -> None:
+        """A period is n equal cells; the point at its end is the first one again and is left out."""
+        cell = self.length / max(len(points), 1)
+        rounding = np.finfo(np.float32).eps * np.abs(points).max(initial=0)  # files keep points in single precision
+        if not np.allclose(np.abs(np.diff(points)), cell, rtol=0, atol=1e-3 * cell + rounding):
+            raise DataError(
+                f"axis '{self.name}': a periodic axis of {len(points)} points and length {self.length:g} has equal "
+                f"cells of {cell:g}; leave out the point that repeats the first, correct the length or choose another "
+                "boundary"
+            )
 
     def __len__(self) -> int:
         return len(self.coordinates)
@@ -152,7 +180,7 @@ def unwritten(*shape: int) -> np.ndarray:
     return np.broadcast_to(np.float32(np.nan), shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectories:
     """A data set: states (N, T, C, *S) at equal time steps, what their channels and axes mean, and what is known.
 
@@ -180,6 +208,10 @@ class Trajectories:
     digest: str = ""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
+        for kind in ("parameters", "static", "forcing"):
+            arrays = {name: np.asarray(values) for name, values in getattr(self, kind).items()}
+            object.__setattr__(self, kind, arrays)
         space = tuple(len(axis) for axis in self.axes)
         if self.shape[2:] != (len(self.fields), *space) or min(self.shape) < 1:
             raise DataError(
@@ -194,8 +226,19 @@ class Trajectories:
         wanted = {"parameters": self.shape[:1], "static": space, "forcing": (self.shape[1], *space)}
         for kind, shape in wanted.items():
             for name, values in getattr(self, kind).items():
-                if np.shape(values) != shape:
-                    raise DataError(f"{kind} '{name}' has the shape {np.shape(values)}, must have {shape}")
+                if values.shape != shape:
+                    raise DataError(f"{kind} '{name}' has the shape {values.shape}, must have {shape}")
+
+    def _check_kinds(self) -> None:
+        if not hasattr(self.states, "shape"):
+            raise DataError(f"states must be an array (N, T, C, *S), got {type(self.states).__name__}: np.asarray them")
+        if not isinstance(self.fields, Fields):
+            raise DataError(f"fields must be Fields(names, units), got {shorten(repr(self.fields), 80)}")
+
+    def __repr__(self) -> str:
+        splits = "" if self.splits is None else f", splits {({name: self.splits.count(name) for name in SPLITS})}"
+        fields = ", ".join(self.fields.names)
+        return f"Trajectories({fields}; shape {self.shape}, dt {self.dt:g} {self.time_units}{splits})"
 
     def _check_names(self) -> None:
         names = [*self.fields.names, *self.parameters, *self.static, *self.forcing, *(axis.name for axis in self.axes)]
@@ -318,6 +361,12 @@ def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Fields (B, F, *S) averaged over the cells of a coarser grid."""
     pool: Any = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(shape) - 1]
     return fields if tuple(fields.shape[2:]) == shape else pool(fields, shape)
+
+
+def _extent(points: np.ndarray, boundary: str) -> float:
+    """n·Δx of a periodic axis, last − first point of another; 1 for a single point."""
+    across, count = float(np.ptp(points)), len(points)
+    return across * (count / (count - 1) if boundary == "periodic" else 1) if count > 1 else 1.0
 
 
 def _drawn(count: int, seed: int) -> tuple[str, ...]:

@@ -301,14 +301,12 @@ def _axis(file: Any, name: str) -> Axis:
     stored = file["dimensions"][name]
     points = np.asarray(stored, dtype=float).reshape(-1)
     boundary = _boundary(file, name)
-    extent = float(np.ptp(points)) or 1.0
-    around = extent * len(points) / max(1, len(points) - 1) if boundary == "periodic" else extent
     about = stored.attrs
     return Axis(
         name,
         tuple(points.tolist()),
         boundary,
-        float(about.get("length", around)),
+        about.get("length"),
         _text(about.get("units", "1")),
         int(about.get("symmetry", 0)),
     )

@@ -247,7 +247,7 @@ def _axis(dataset: xr.Dataset, name: str) -> Axis:
         name,
         tuple(float(v) for v in values),
         str(about.get("boundary", "open")),
-        float(about.get("length", np.ptp(values) or 1)),
+        about.get("length"),
         str(about.get("units", "1")),
         int(about.get("symmetry", 0)),
     )

@@ -84,7 +84,9 @@ def ensemble_variance(ensemble: Tensor, truth: Tensor, *, space: int, weights: T
     same.
     """
     _check(ensemble, truth, space)
-    squares = (ensemble - ensemble.mean(0)).square().sum(0)
+    # from the first member on, or the rounding of the mean would give equal members a variance
+    deviations = ensemble - ensemble[:1]
+    squares = (deviations - deviations.mean(0)).square().sum(0)
     return spatial_mean(squares, space=space, weights=weights) / (len(ensemble) - 1)
 
 

@@ -110,6 +110,8 @@ def _nearest(name: str, names: set[str]) -> str:
 def _like(name: str, value: Any, owner: object) -> Any:
     """`value` if it is of the kind the attribute has: whole numbers stay whole, lists become tuples."""
     present = getattr(owner, name)
+    if isinstance(present, Counts) and not (isinstance(value, list | tuple) and len(value) == len(present)):
+        raise ConfigError(f"trajectories must be [train, valid, test], such as {list(present)}, got {value!r}")
     if isinstance(present, tuple) and isinstance(value, list | tuple) and len(value) == len(present):
         items = tuple(_same_kind(name, item, old) for item, old in zip(value, present, strict=True))
         return Counts(*items) if isinstance(present, Counts) else items

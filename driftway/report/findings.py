@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from driftway.glossary import REFERENCES, is_reference, number
+from driftway.glossary import REFERENCES, UNDEFINED, is_reference, number
 from driftway.metrics import interval, resampled_means
 from driftway.report.plotting import CALIBRATED, fields_of, of
 
@@ -30,6 +30,24 @@ def findings(scores: xr.Dataset) -> list[str]:
         *_spectra(scores, methods),
         *_failures(scores, methods),
     ]
+
+
+def in_brief(scores: xr.Dataset) -> list[str]:
+    """A line for each method: network calls, members, means of VRMSE and CRPS, the range of spread / skill."""
+    return [f"{method}: {_brief(scores, method)}" for method in map(str, scores["method"].values)]
+
+
+def _brief(scores: xr.Dataset, method: str) -> str:
+    means = {name: float(of(scores[name], method).mean(skipna=False)) for name in ("vrmse", "crps")}
+    calls, (low, high) = float(of(scores["calls"], method)), _range(of(scores["spread_skill"], method).values)
+    parts = {
+        "calls": UNDEFINED if np.isnan(calls) else f"{calls:g}",
+        "members": str(int(of(scores["members"], method))),
+        "VRMSE": number(means["vrmse"]),
+        "CRPS": number(means["crps"]),
+        "spread / skill": f"{low:.2f}–{high:.2f}" if np.isfinite(low) else UNDEFINED,
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items())
 
 
 def ensembles(scores: xr.Dataset) -> list[str]:
@@ -173,9 +191,13 @@ def _failures(scores: xr.Dataset, methods: Sequence[str]) -> list[str]:
     total = scores.attrs["initial_states"]
     bad = {m: int(of(scores["failures"], m)) for m in methods if int(of(scores["failures"], m))}
     if not bad:
-        return [f"No forecast diverged, from {total} initial states each."]
-    parts = [f"{_named(m)} from {n} of {total} initial states, first at {_time(scores, m)}" for m, n in bad.items()]
+        return [f"No forecast diverged, from {_states(total)} each."]
+    parts = [f"{_named(m)} from {n} of {_states(total)}, first at {_time(scores, m)}" for m, n in bad.items()]
     return [f"Diverged, so without scores from then on and not ranked: {'; '.join(parts)}."]
+
+
+def _states(count: int) -> str:
+    return f"{count} initial state{'' if count == 1 else 's'}"
 
 
 def _time(scores: xr.Dataset, method: str) -> str:

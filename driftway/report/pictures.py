@@ -1,5 +1,6 @@
 """Pictures of forecasts beside what happened: panels, space–time pictures and animations.
 
+Of two axes the first is horizontal and the second vertical, upward, and lengths are to scale where they are known.
 Forecasts share the colour scale of the truth, so that one which leaves its range saturates; what is not finite is grey.
 The error has a scale and colours of its own.
 """
@@ -37,7 +38,8 @@ class Case:
     """What happened from one initial state, and what each method forecast.
 
     label: which initial state this is
-    truth: one variable per field, dims (lead_time, *axes) with one or two axes
+    truth: one variable per field, dims (lead_time, *axes) with one or two axes; a coordinate's attribute `length`
+        is the length of its axis
     forecasts: method → variables of the same names, dims (realization, lead_time, *axes); without the dim
         `realization` it is a single forecast
     """
@@ -62,16 +64,26 @@ class Case:
         return tuple(str(name) for name in self.truth.data_vars)
 
     def happened(self, field: str) -> np.ndarray:
-        """The truth, (T, *S)."""
-        return self.truth[field].transpose("lead_time", ...).values
+        """The truth, (T, *S) with the last axis first, as rows of a picture."""
+        return self.truth[field].transpose("lead_time", *self.axes(field)).values
+
+    def axes(self, field: str) -> list[str]:
+        """Names of the axes, the last one first."""
+        return [str(dim) for dim in self.truth[field].dims if dim != "lead_time"][::-1]
+
+    def aspect(self, field: str) -> float:
+        """Height of a cell over its width on two axes; 1 if a length is not known."""
+        truth = self.truth[field]
+        lengths = [truth[axis].attrs.get("length", np.nan) / truth.sizes[axis] for axis in self.axes(field)]
+        ratio = lengths[0] / lengths[-1]
+        return float(ratio) if np.isfinite(ratio) and ratio > 0 else 1.0
 
     def members(self, method: str, field: str) -> np.ndarray:
-        """The members of a forecast, (M, T, *S)."""
+        """The members of a forecast, (M, T, *S) as the truth."""
         forecast = self.forecasts[method][field]
         if "realization" not in forecast.dims:
             forecast = forecast.expand_dims("realization")
-        axes = [dim for dim in self.truth[field].dims if dim != "lead_time"]
-        return forecast.transpose("realization", "lead_time", *axes).values
+        return forecast.transpose("realization", "lead_time", *self.axes(field)).values
 
     def times(self) -> list[str]:
         """Lead times with their unit, e.g. `0.4 s`."""
@@ -153,13 +165,13 @@ def fields_panel(case: Case, method: str, leads: Sequence[int] | None = None, fi
         return _space_time(case, rows, field)
     chosen = list(leads) if leads is not None else evenly(len(case.times()), 5)
     scales = _scales(rows)
-    height, width = _cell(case.truth[field], 1.4)
+    height, width = _cell(case, field, 1.4)
     with house_style():
         figure = Figure(figsize=(width * len(chosen) + 1.4, height * len(rows) + 0.5), layout="compressed")
         grid = list(figure.subplots(len(rows), 1))
         centres: list[float] = []
         for (name, values), ax in zip(rows.items(), grid, strict=True):
-            centres = _strip(ax, values[chosen], scales[name])
+            centres = _strip(ax, values[chosen], scales[name], case.aspect(field))
             ax.set_ylabel(plain(name))
         grid[0].xaxis.tick_top()
         grid[0].set_xticks(centres, [case.times()[lead] for lead in chosen], fontsize=9, color=INK)
@@ -167,8 +179,8 @@ def fields_panel(case: Case, method: str, leads: Sequence[int] | None = None, fi
     return figure
 
 
-def _strip(ax: Axes, pictures: np.ndarray, scale: Scale) -> list[float]:
-    """Pictures (L, y, x) side by side as one image, which is several times faster than axes for each; their centres."""
+def _strip(ax: Axes, pictures: np.ndarray, scale: Scale, aspect: float) -> list[float]:
+    """Pictures (L, rows, columns) side by side as one image, much faster than axes for each; their centres."""
     count, height, width = pictures.shape
     gap = max(1, round(0.04 * width))
     strip = np.zeros((height, count * (width + gap) - gap, 4))
@@ -176,7 +188,7 @@ def _strip(ax: Axes, pictures: np.ndarray, scale: Scale) -> list[float]:
     for start, picture in zip(starts, pictures, strict=True):
         strip[:, start : start + width] = scale.mappable().to_rgba(_shown(picture))
     _bare(ax)
-    ax.imshow(strip, origin="lower", interpolation="nearest")
+    ax.imshow(strip, origin="lower", interpolation="nearest", aspect=aspect)
     return [start + (width - 1) / 2 for start in starts]
 
 
@@ -196,10 +208,10 @@ def _scales(rows: Mapping[str, np.ndarray]) -> dict[str, Scale]:
     return {name: error_scale(rows[name]) if name == error else shared for name in rows}
 
 
-def _cell(truth: xr.DataArray, size: float) -> tuple[float, float]:
+def _cell(case: Case, field: str, size: float) -> tuple[float, float]:
     """Height and width in inches of a picture whose shorter side is `size`, at most four times longer than high."""
-    height, width = truth.transpose("lead_time", ...).shape[1:]
-    ratio = float(np.clip(width / height, 0.25, 4))
+    rows, columns = case.happened(field).shape[1:]
+    ratio = float(np.clip(columns / (rows * case.aspect(field)), 0.25, 4))
     return (size, size * ratio) if ratio >= 1 else (size / ratio, size)
 
 
@@ -259,11 +271,12 @@ def _picture_frames(
     case: Case, rows: Mapping[str, np.ndarray], field: str, leads: Sequence[int]
 ) -> Iterator[Image.Image]:
     scales = _scales(rows)
-    height, width = _cell(case.truth[field], 1.9)
+    height, width = _cell(case, field, 1.9)
     figure = Figure(figsize=(width * len(rows) + 1.6, height + 0.65), layout="compressed", dpi=100)
     axes = list(figure.subplots(1, len(rows)))
     images = [
-        _picture(ax, rows[name][0], scales[name], interpolation="bilinear") for name, ax in zip(rows, axes, strict=True)
+        _picture(ax, rows[name][0], scales[name], interpolation="bilinear", aspect=case.aspect(field))
+        for name, ax in zip(rows, axes, strict=True)
     ]
     for name, ax in zip(rows, axes, strict=True):
         ax.set_title(plain(name))
