@@ -153,10 +153,10 @@ def describe(
     codec: Sequence[Spec],
     stepper: Spec,
     guess: Spec | None = None,
-    fields: int = 0,
-    parameters: int = 0,
+    fields: Sequence[str] = (),
+    parameters: Sequence[str] = (),
 ) -> Spec:
-    """The plain description of an emulator."""
+    """The plain description of an emulator; `fields` and `parameters` name what its steps know besides the state."""
     return {
         "format": FORMAT,
         "driftway": __version__,
@@ -164,8 +164,10 @@ def describe(
         "codec": list(codec),
         "stepper": stepper,
         "guess": guess,
-        "fields": fields,
-        "parameters": parameters,
+        "fields": len(fields),
+        "parameters": len(parameters),
+        "field_names": list(fields),
+        "parameter_names": list(parameters),
     }
 
 

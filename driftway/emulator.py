@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from driftway.codecs import Codec
 from driftway.data.forecasts import in_memory, on_disk
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Conditioning
+from driftway.data.trajectories import Conditioning, Trajectories
 from driftway.errors import ConfigError, DataError
 from driftway.progress import progress
 from driftway.randomness import Key, Stream, stream
@@ -177,6 +177,16 @@ class Emulator(nn.Module):
             if found is not None and len(found) != rows:
                 raise DataError(f"the conditioning has {len(found)} rows of {kind} for {rows} states; give one each")
         return known
+
+    def check_known(self, data: Trajectories) -> None:
+        """Raise DataError where the known fields or parameters of a data set have other names than those fitted to."""
+        for kind, found in (("field", data.field_names), ("parameter", data.parameter_names)):
+            fitted = self.spec.get(f"{kind}_names")
+            if fitted is not None and list(found) != fitted:
+                raise DataError(
+                    f"the emulator knows the {kind}s {', '.join(fitted) or '(none)'}, the data have "
+                    f"{', '.join(found) or '(none)'}: choose data with the same, under the same names"
+                )
 
     def _as_states(self, state: Tensor | np.ndarray | xr.Dataset) -> Tensor:
         """A float32 tensor (N, C, *S) on the emulator's device, checked against the layout."""

@@ -47,6 +47,7 @@ def forecast_run(
     emulator = Emulator.load(run).with_sampler(chosen)
     with naming(data):
         part = open_data(data).split(split)
+        emulator.check_known(part)
         part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
         states = _initial(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)

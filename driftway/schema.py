@@ -72,7 +72,9 @@ class TrainingSection(Section):
     batch: int = Field(default=16, ge=1, description="transitions per optimiser step")
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="largest learning rate of AdamW")
     weight_decay: float = Field(default=0.01, ge=0, le=1, description="decoupled weight decay of AdamW")
-    warmup: int = Field(default=100, ge=0, description="steps in which the learning rate rises from 0, at most a tenth of all")
+    warmup: int = Field(
+        default=100, ge=0, description="steps in which the learning rate rises from 0, at most a tenth of all"
+    )
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="after the warm-up")
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm; null: no limit")
     ema: float = Field(default=0.995, ge=0, lt=1, description="decay per step of the weights' moving average")

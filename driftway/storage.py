@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,16 @@ def atomic_folder(path: Path, force: bool = False) -> Iterator[Path]:
                 raise error.__cause__ from None
             raise
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder for good: other writes of the one that failed may be under way and bring it back."""
+    for _ in range(10):
+        if not folder.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _clear_abandoned(path: Path) -> None:

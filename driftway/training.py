@@ -260,6 +260,6 @@ def _stopping() -> Iterator[Sequence[int]]:
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    """What a run logged, step by step."""
+    """What a run logged, step by step; of a run that is under way, the lines that are complete."""
     path = folder / LOG
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []

@@ -113,7 +113,7 @@ def fit_autoencoder(
         validate = Reconstructions(data.split("valid").transitions(stride), Chain(*before))
         trained = _trained(model, transitions, run, validate)
         layout = layout_of(data)
-        spec = describe(layout, experiment.codec, {"type": "persistence"}, None, inner.fields, inner.parameters)
+        spec = describe(layout, experiment.codec, {"type": "persistence"}, None, data.field_names, data.parameter_names)
         emulator = Emulator(Chain(*before, trained), build_stepper("persistence", inner), layout, spec)
         return _saved(emulator, trained, run)
 
@@ -285,8 +285,8 @@ def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = Fa
         transitions = encoded(ready.states.split("train"), ready.pending).transitions(stride)
         model.prepare(lambda: _passes(transitions))
         trained: Any = _trained(model, transitions, run, validate)
-        inner, stepper = ready.signature, dict(experiment.stepper)
-        spec = describe(ready.layout, ready.specs, stepper, guess_spec, inner.fields, inner.parameters)
+        stepper, known = dict(experiment.stepper), ready.data
+        spec = describe(ready.layout, ready.specs, stepper, guess_spec, known.field_names, known.parameter_names)
         return _saved(Emulator(ready.codec, trained, ready.layout, spec), trained, run)
 
 

@@ -166,7 +166,9 @@ def test_a_class_of_ones_own_is_described_by_the_name_it_was_given(monkeypatch, 
     loaded = load_emulator(save_emulator(emulator, tmp_path / "emulator"))
     assert loaded.stepper.interpolant == Mine(power=2)
     monkeypatch.delitem(INTERPOLANTS, "mine")
-    with pytest.raises(DataError, match="unknown type 'mine'"):
+    with pytest.raises(
+        DataError, match=r"unknown type 'mine'.*register a part of your own first \(docs/extending.md\)"
+    ):
         load_emulator(tmp_path / "emulator")
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
+import driftway
 from driftway import (
     Ancestral,
     Drift,
+    Emulator,
     Euler,
     EulerMaruyama,
     Follmer,
@@ -23,12 +29,19 @@ from driftway import (
     VariancePreserving,
     Velocity,
 )
-from driftway.build import CODECS
-from driftway.config import load_yaml
+from driftway.build import CODECS, STEPPERS, check_codec, check_stepper
+from driftway.cli import main
+from driftway.config import load_yaml, parse_value
+from driftway.densities import DENSITIES
 from driftway.glossary import OTHERS, SCORES
+from driftway.grids import GRIDS
 from driftway.interpolants import INTERPOLANTS
 from driftway.networks import NETWORKS
-from driftway.schema import load_experiment
+from driftway.noise import NOISES
+from driftway.predictions import PREDICTIONS
+from driftway.samplers import SAMPLERS
+from driftway.schema import Experiment, Section, keys, load_experiment
+from tests import small
 from tests.gaussian import Gaussian, sampled_law
 from tests.test_experiments import METHODS, ROWS, SPREADS, calls
 
@@ -73,15 +86,26 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(compile(padded, str(page), "exec", dont_inherit=True), vars(module))
 
 
+def named_files(page: Path, folder: Path) -> None:
+    """Writes the configurations that name their file in the first line, for those that extend them."""
+    for block in blocks(page, "yaml"):
+        named = re.match(r"# (\w+\.yaml)\n", block.text)
+        if named:
+            (folder / named[1]).write_text(block.text)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_configurations_load(page: Path, tmp_path: Path) -> None:
-    """What says how to train is a whole experiment, on its own or over a method's file; the rest is YAML."""
+    """What says how to train is a whole experiment, on its own or over another file; the rest is YAML."""
     (tmp_path / "methods").symlink_to(METHODS)
+    named_files(page, tmp_path)
     for block in blocks(page, "yaml"):
         file = tmp_path / f"{block.line}.yaml"
         file.write_text(block.text)
         if re.search(r"^(training|extends):", block.text, re.MULTILINE):
-            load_experiment(file)
+            experiment = load_experiment(file)
+            check_codec(experiment.codec)
+            check_stepper(experiment.stepper)
         else:
             load_yaml(file)
 
@@ -109,6 +133,94 @@ def rows(page: str, columns: int) -> list[list[str]]:
     lines = [line for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("|")]
     split = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return [cells for cells in split if len(cells) == columns and not set(cells[0]) <= set("-:")]
+
+
+def limits(field: FieldInfo) -> list[str]:
+    """The bounds of a number, as the page writes them."""
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    return [f"{signs[kind]} {value:g}" for bound in field.metadata for kind, value in bounds_of(bound, signs)]
+
+
+def bounds_of(bound: object, kinds: Iterable[str]) -> list[tuple[str, float]]:
+    return [(kind, getattr(bound, kind)) for kind in kinds if getattr(bound, kind, None) is not None]
+
+
+def fields(section: type[Section] = Experiment, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key of the schema with its field."""
+    for name, field in section.model_fields.items():
+        yield prefix + name, field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+
+
+def test_the_table_of_keys_is_the_schema() -> None:
+    found = {cells[0].strip("`"): cells[1:] for cells in rows("experiments.md", 4)[1:]}
+    assert list(found) == list(keys())
+    for key, field in fields():
+        default, values, meaning = found[key]
+        assert meaning == field.description, key
+        assert (default == "required") == field.is_required(), key
+        assert re.findall(r"[≥≤<>] [\d.]+", values) == limits(field), key
+        if isinstance(field.default, int | float | str | None):
+            assert load_value(default) == field.default, key
+
+
+TABLES: dict[str, Mapping[str, type]] = {
+    "codec": CODECS,
+    "stepper": STEPPERS,
+    "network": NETWORKS,
+    "noise": NOISES,
+    "interpolant": INTERPOLANTS,
+    "prediction": PREDICTIONS,
+    "density": DENSITIES,
+    "sampler": SAMPLERS,
+    "grid": GRIDS,
+}
+SUPPLIED = {"channels", "boundary", "parameters", "inputs", "outputs", "guess"}
+
+
+def settings(kind: type) -> dict[str, Any]:
+    """What a description may set of a component, with the defaults."""
+    known = {} if kind.__init__ is object.__init__ else inspect.signature(kind).parameters
+    return {name: parameter.default for name, parameter in known.items() if name not in SUPPLIED}
+
+
+def test_the_table_of_components_is_that_of_the_constructors() -> None:
+    found = {(part, name.strip("`")): written for part, name, written in rows("experiments.md", 3)[1:]}
+    assert list(found) == [(part, name) for part, table in TABLES.items() for name in table]
+    for (part, name), written in found.items():
+        shown = re.findall(r"`(\w+)(?:: (.*?))?`", written)
+        expected = settings(TABLES[part][name])
+        assert [setting for setting, _ in shown] == list(expected), (part, name)
+        for setting, text in shown:
+            default = expected[setting]
+            if isinstance(default, int | float | str | tuple):
+                assert load_value(text) == (list(default) if isinstance(default, tuple) else default), (name, setting)
+
+
+def load_value(text: str) -> Any:
+    return parse_value(text.strip("`"), "the page")
+
+
+def test_the_latent_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "experiments.md"
+    recipe = next(block.text for block in blocks(page, "sh") if "autoencoder" in block.text)
+    small.flow(tmp_path).rename(tmp_path / "mine.zarr")
+    named_files(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for command in recipe.splitlines():
+        _, *words = shlex.split(command)
+        words += ["training.steps=2", "training.threads=1", "evaluation.leads=2"] if words[0] == "fit" else []
+        assert main(words) == 0, command
+    assert Emulator.load("runs/guess").spec["guess"]["type"] == "deterministic"
+    assert (tmp_path / "report.html").exists()
+
+
+def test_the_table_of_layers_names_every_module() -> None:
+    layers = "".join(cell for cells in rows("extending.md", 2) for cell in cells[1:])
+    package = Path(driftway.__file__).parent
+    modules = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert modules - {"__init__"} <= set(re.findall(r"`(\w+)`", layers))
 
 
 def test_the_table_of_methods_is_that_of_the_files() -> None:

@@ -159,6 +159,9 @@ def test_a_sampler_can_be_chosen_for_one_forecast(place: Path, emulator: Emulato
         forecasts[Heun(steps=2)], values(emulator.with_sampler(Heun(steps=2)).forecast(states, 2, 2)), **ROUNDING
     )
     assert emulator.stepper is own and own.sampler == EulerMaruyama(steps=2)
+    for wrong in ("heun", Heun, {"type": "heun"}):
+        with pytest.raises(ConfigError, match=r"sampler must be made, such as Heun\(steps=5\), got"):
+            emulator.forecast(states, 1, sampler=wrong)  # type: ignore[arg-type]
     assert np.abs(forecasts[Heun(steps=2)] - forecasts[Ancestral(steps=3)]).max() > 1e-3
     with pytest.raises(ConfigError, match="a sampler needs a generative stepper; this one is Deterministic"):
         Emulator.load(place / "deterministic").with_sampler(Heun())
@@ -248,6 +251,11 @@ def test_states_that_do_not_fit_are_errors() -> None:
         (xr.Dataset({"u": (("x", "y"), good[0, 0])}), "lacks the field v; it has u"),
         (xr.Dataset(dict.fromkeys("uv", (("a", "y"), good[0, 0]))), r"dims \('a', 'y'\), not \('x', 'y'\)"),
     ]
+    dataset = xr.Dataset(
+        dict.fromkeys("uv", (("x", "y"), good[0, 0])), {"x": 0.25 * np.arange(4), "y": np.arange(6) / 6}
+    )
+    persistence.forecast(dataset, leads=1)
+    cases.append((dataset.isel(y=slice(None, None, -1)), "other points along y than the emulator: sort or interpolate"))
     for state, message in cases:
         with pytest.raises(DataError, match=message):
             persistence.forecast(state, leads=1)
@@ -307,7 +315,9 @@ def test_conditioning_reaches_a_fitted_emulator_and_is_checked(tmp_path: Path) -
         assert np.abs(other - first).max() > 1e-4
     cases = {
         "takes 2 known fields, the conditioning has 0": NOTHING,
-        "takes 1 known parameters, the conditioning has 0": replace(known(1), params=None),
+        r"takes 1 known parameters, .* has 0; pass conditioning=data.conditioning\(rows, frames\)$": replace(
+            known(1), params=None
+        ),
         "3 rows of fields for 2 states": replace(known(1), fields=torch.zeros(3, 2, 16)),
     }
     for message, wrong in cases.items():
@@ -315,6 +325,9 @@ def test_conditioning_reaches_a_fitted_emulator_and_is_checked(tmp_path: Path) -
             emulator.forecast(initial, 1, conditioning=wrong)
         with pytest.raises(DataError, match=message):
             emulator.step(initial, conditioning=wrong)
+    for value in (known(1).params, {"strength": 1.0}, lambda lead: known(lead).fields):
+        with pytest.raises(ConfigError, match="conditioning must be a Conditioning or a function of the lead"):
+            emulator.forecast(initial, 1, conditioning=value)  # type: ignore[arg-type]
 
 
 def doubled(known: Conditioning, name: str) -> Conditioning:

@@ -146,7 +146,9 @@ def test_scores_follow_the_units_of_the_fields(scale: float, shift: float) -> No
 def test_weights_reach_every_score() -> None:
     """A weight of 0 on half the grid gives the scores of the other half."""
     ensemble, truth = arrays()
-    half = layout_of((replace(LAYOUT.axes[0], boundary="wall"), replace(LAYOUT.axes[1], coordinates=(0.0, 0.1, 0.2))))
+    half = layout_of(
+        (replace(LAYOUT.axes[0], boundary="wall"), replace(LAYOUT.axes[1], coordinates=(0.0, 0.1, 0.2), length=0.3))
+    )
     weights = torch.zeros(GRID)
     weights[:, :3] = 2.0
     weighted, cut = scored(ensemble, truth, weights=weights), scored(ensemble[..., :3], truth[..., :3], half)

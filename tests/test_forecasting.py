@@ -98,7 +98,7 @@ def test_paths_are_recorded_from_the_root_wherever_they_are_given_from(
 def test_data_on_other_points_or_in_another_unit_of_time_are_refused(place: Path, tmp_path: Path) -> None:
     given = small.known_trajectories()
     axis = given.axes[0]
-    stretched = replace(axis, coordinates=3 * np.asarray(axis.coordinates))
+    stretched = replace(axis, coordinates=3 * np.asarray(axis.coordinates), length=3 * axis.length)
     for changes, what in (({"axes": (stretched,)}, "coordinates"), ({"time_units": "h"}, "time units")):
         other = save_zarr(replace(given, **changes), tmp_path / f"{what}.zarr")
         with pytest.raises(DataError, match=f"the data's {what} are not those the emulator was fitted to"):

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from driftway.build import Signature, build_stepper
+from driftway.errors import ConfigError
 from driftway.interpolants import (
     INTERPOLANTS,
     Bridge,
@@ -116,6 +118,16 @@ def test_a_path_of_ones_own_needs_three_functions() -> None:
 def test_impossible_paths_are_refused(bad: Callable[[], Interpolant]) -> None:
     with pytest.raises(ValueError, match=r"power|start"):
         bad()
+
+
+def test_a_residual_of_edms_path_is_refused_in_one_line() -> None:
+    """Its β is 1 throughout, so that the source would never enter."""
+    with pytest.raises(ConfigError) as error:
+        build_stepper(
+            {"type": "generative", "interpolant": {"type": "residual", "path": "variance_exploding"}},
+            Signature(1, ("periodic",)),
+        )
+    assert "needs a path whose β grows from 0" in str(error.value) and "\n" not in str(error.value)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,17 @@ def test_an_error_of_one_percent_in_the_network_stays_small(path: str, predictio
         assert abs(wrong.std / exact.std - 1) < (0.15 if path == "exploding" else 0.08), name
 
 
+@pytest.mark.parametrize("sampler", [Euler(18), Heun(18)], ids=repr)
+def test_edms_path_is_sampled_at_karras_times_without_a_grid(sampler: Sampler) -> None:
+    """Equal steps would take all noise levels that matter in the last one."""
+    path, system = VarianceExploding(), Gaussian(noise=1.0)
+    assert torch.equal(sampler.times(system.transport(path, Karras(0.5), 1)), KarrasSpacing()(18))
+    end = sampled_law(system, sampler, path, Karras(0.5))[-1]
+    assert end.std == pytest.approx(system.std, rel=0.2)
+    equal = sampled_law(system, type(sampler)(18, Uniform()), path, Karras(0.5))[-1]
+    assert equal.std < 0.2 * system.std
+
+
 def test_no_deterministic_sampler_spreads_a_point_but_every_other_does() -> None:
     """On a path of one's own without σ the natural dial is the ODE, which leaves the point by a leap like `Euler`."""
     for path in (Follmer(), Bridge(), Cosine()):

@@ -88,7 +88,7 @@ def test_words_of_the_command_line_are_numbers_and_names() -> None:
         ({"size": 32}, "size = 32 is not of the kind of its default .64, 64."),
         ({"size": [32]}, "size = .32. is not of the kind of its default .64, 64."),
         ({"size": [32, 32.5]}, "size = 32.5 is not of the kind of its default 64"),
-        ({"trajectories": [1, 1]}, "trajectories = .* is not of the kind of its default .*"),
+        ({"trajectories": [1, 1]}, r"trajectories must be \[train, valid, test\], such as \[64, 8, 24\], got \[1, 1\]"),
         ({"trajectories": [0, 0, 0]}, "kolmogorov: trajectories = .0, 0, 0., must be ≥ 0, some > 0"),
         ({"trajectories": [4, -1, 0]}, "kolmogorov: trajectories = .4, -1, 0., must be ≥ 0, some > 0"),
         ({"frames": 1}, "kolmogorov: frames = 1, must be ≥ 2 .one transition."),

@@ -65,7 +65,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 def test_a_step_is_adamw_on_clipped_gradients_and_a_moving_average() -> None:
     """Against the same thing written out: AdamW and the recursion of the average in numpy's words."""
-    options = settings_with(clip=0.05, ema=0.8, learning_rate=0.02, weight_decay=0.1)
+    options = settings_with(steps=30, clip=0.05, ema=0.8, learning_rate=0.02, weight_decay=0.1)
     model = Line()
     reference, trainer = copy.deepcopy(model), Trainer(model, batches, options, seed=1)
     moments = {name: (np.zeros(p.shape), np.zeros(p.shape)) for name, p in reference.named_parameters()}
@@ -77,7 +77,7 @@ def test_a_step_is_adamw_on_clipped_gradients_and_a_moving_average() -> None:
         loss = reference.loss(batches(k), stream(1, "train", k, rows=range(4)))
         gradients = dict(zip(weights, torch.autograd.grad(loss, list(reference.parameters())), strict=True))
         norm = math.sqrt(sum(float(g.square().sum()) for g in gradients.values()))
-        rate = 0.02 * min(1, (k + 1) / 3) * (0.5 * (1 + math.cos(math.pi * max(k - 3, 0) / 9)))
+        rate = 0.02 * min(1, (k + 1) / 3) * (0.5 * (1 + math.cos(math.pi * max(k - 3, 0) / 27)))
         assert norm > 0.05
         for name, w in weights.items():
             g = gradients[name].double().numpy() * 0.05 / (norm + 1e-6)
@@ -111,6 +111,11 @@ def test_the_learning_rate_warms_up_and_falls_along_half_a_cosine() -> None:
         and rates[99] < 1e-4
         and rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
     )
+    for warmup in (10, 11, 100, 10**6):  # at most a tenth of the steps
+        long = settings_with(steps=100, warmup=warmup, learning_rate=0.2)
+        assert [learning_rate(long, k) for k in range(100)] == rates
+    short = settings_with(steps=6, warmup=2, schedule="constant", learning_rate=0.2)
+    assert [learning_rate(short, k) for k in range(6)] == [0.2] * 6
     constant = settings_with(steps=100, warmup=0, schedule="constant", learning_rate=0.2)
     assert {learning_rate(constant, k) for k in range(100)} == {0.2}
 

@@ -37,6 +37,8 @@ WRONG = {
     "forcing": ({"forcing": {"wind": np.zeros((6, 6, 4))}}, "must have (7, 6, 4)"),
     "twice": ({"static": {"p": np.zeros((6, 4))}}, "'p' is taken"),
     "axis": ({"parameters": {"x": np.zeros(5)}}, "'x' is taken"),
+    "list": ({"states": [[[[0.0]]]]}, "states must be an array (N, T, C, *S), got list"),
+    "names": ({"fields": ("p", "v_x", "v_y")}, "fields must be Fields(names, units), got ('p', 'v_x', 'v_y')"),
     "reserved": ({"fields": Fields(("p", "time", "v"), ("1",) * 3)}, "'time' is taken"),
 }
 
@@ -62,6 +64,70 @@ def test_fields_are_found_by_name_and_must_differ() -> None:
 def test_a_uniform_axis_leaves_out_the_point_that_repeats() -> None:
     axis = Axis.uniform("x", 4, 2.0)
     assert (axis.coordinates, axis.boundary, axis.length) == ((0.0, 0.5, 1.0, 1.5), "periodic", 2.0)
+
+
+def test_an_axis_holds_floats_whatever_it_is_made_of() -> None:
+    axis = Axis("x", np.linspace(0, 1, 5, dtype=np.float32), "wall")  # type: ignore[arg-type]
+    assert axis.coordinates == (0.0, 0.25, 0.5, 0.75, 1.0) and all(type(x) is float for x in axis.coordinates)
+    assert hash(axis) == hash(Axis("x", (0.0, 0.25, 0.5, 0.75, 1.0), "wall", length=1))
+    assert type(axis.length) is type(replace(axis, length=1).length) is float
+
+
+@pytest.mark.parametrize(
+    ("points", "boundary", "length"),
+    [
+        ((0.0, 0.5, 1.0, 1.5), "periodic", 2.0),
+        ((3.0, 2.0, 1.0), "periodic", 3.0),
+        ((0.0, 0.5, 1.0, 1.5), "wall", 1.5),
+        ((90.0, 60.0, -90.0), "open", 180.0),
+        ((7.0,), "periodic", 1.0),
+        ((7.0,), "open", 1.0),
+    ],
+)
+def test_the_length_of_an_axis_is_found_where_it_is_not_given(
+    points: tuple[float, ...], boundary: str, length: float
+) -> None:
+    assert Axis("x", points, boundary).length == pytest.approx(length, rel=1e-12)
+
+
+@pytest.mark.parametrize("points", [(0.0, 1.0, 1.0), (0.0, 2.0, 1.0), (0.0, np.nan, 1.0), (0.0, 1.0, np.inf)])
+@pytest.mark.parametrize("boundary", ["wall", "periodic"])
+def test_points_that_do_not_follow_one_another_are_refused(points: tuple[float, ...], boundary: str) -> None:
+    with pytest.raises(DataError, match="axis 'x': coordinates must be finite and increase, or decrease"):
+        Axis("x", points, boundary, 3.0)
+
+
+@pytest.mark.parametrize("length", [0.0, -1.0, np.nan, np.inf])
+def test_a_length_that_is_none_is_refused(length: float) -> None:
+    with pytest.raises(DataError, match=r"axis 'x': length = .*, must be above 0"):
+        Axis("x", (0.0, 1.0), "wall", length)
+
+
+@quick
+@given(st.integers(2, 64), st.floats(1e-3, 1e3), st.floats(0.002, 1) | st.floats(-1, -0.002))
+def test_a_periodic_axis_has_equal_cells_that_fill_its_length(size: int, length: float, error: float) -> None:
+    points = np.arange(size) * (length / size)
+    assert len(Axis("x", tuple(np.float32(points).tolist()), "periodic", length)) == size
+    moved = points.copy()
+    moved[-1] += 0.9 * error * length / size
+    for wrong, box in ((points, length * (1 + error)), (moved, length)):
+        if box > 0:
+            with pytest.raises(DataError, match=r"axis 'x': a periodic axis .* leave out the point that repeats"):
+                Axis("x", tuple(wrong.tolist()), "periodic", box)
+
+
+def test_a_data_set_is_shown_in_one_line() -> None:
+    assert repr(example()) == (
+        "Trajectories(p, v_x, v_y; shape (5, 7, 3, 6, 4), dt 0.25 h, splits {'train': 3, 'valid': 1, 'test': 1})"
+    )
+    assert repr(numbered(2, 3)) == "Trajectories(u; shape (2, 3, 1, 1), dt 0.5 1)"
+
+
+def test_what_is_known_may_be_given_as_lists() -> None:
+    data = example(parameters={"alpha": [0.0, 1.0, 2.0, 3.0, 4.0]}, static={"mask": [[1.0] * 4] * 6})
+    known = data.select([4, 2]).conditioning(np.array([0, 1]), np.array([0, 0]))
+    assert known.params is not None and known.params.tolist() == [[4.0], [2.0]]
+    assert data.field_names == ("mask", "wind") and data.parameter_names == ("alpha",)
 
 
 # --- states on disk ------------------------------------------------------------------------------------------------
@@ -125,7 +191,7 @@ def test_select_window_and_stride_keep_everything_together(lazy: bool) -> None:
     assert part.parameters["viscosity"].tolist() == [1.75, 1.25]
     assert part.splits == ("test", "train")
     assert np.array_equal(part.forcing["wind"], whole.forcing["wind"][1:7:2])
-    assert part.static is whole.static
+    assert all(part.static[name] is whole.static[name] for name in whole.static)
     assert isinstance(part.load().states, np.ndarray)
 
 

@@ -20,7 +20,7 @@ from driftway import demo
 from driftway.data import open_data, save_zarr
 from driftway.data.trajectories import Axis
 from driftway.emulator import Emulator
-from driftway.errors import ConfigError, DataError, DriftwayError, StorageError
+from driftway.errors import ConfigError, DataError, StorageError
 from driftway.metrics import crps, vrmse
 from driftway.randomness import stream
 from driftway.runs import locked
@@ -29,7 +29,7 @@ from driftway.steppers import Deterministic, Generative
 from driftway.training import Interrupted, history
 from driftway.validation import Rollouts
 from driftway.workflow import finished, fit_autoencoder, fit_stepper, latent_axes, latents, prepare
-from tests import small
+from tests import refusals, small
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +319,26 @@ def test_a_failed_attempt_to_start_over_leaves_the_run(chaos: Path, tmp_path: Pa
     assert Emulator.load(tmp_path / "run").layout.fields.names == ("u",)
 
 
+def test_a_device_that_is_not_there_costs_nothing(chaos: Path, tmp_path: Path) -> None:
+    """A finished run survives --force, and a folder that is not there yet is not made."""
+    good, bad = (
+        small.experiment(tmp_path, chaos / "chaos.zarr", training={"device": device}) for device in ("cpu", "cuda:77")
+    )
+    fit_stepper(good, tmp_path / "run")
+    before = refusals.contents(tmp_path / "run")
+    for folder, force in ((tmp_path / "run", True), (tmp_path / "fresh", False)):
+        with pytest.raises(ConfigError, match=r"training.device: torch cannot use 'cuda:77' here"):
+            fit_stepper(bad, folder, force=force)
+    assert refusals.contents(tmp_path / "run") == before and not (tmp_path / "fresh").exists()
+    fit_stepper(good, tmp_path / "fresh")
+    with pytest.raises(ConfigError, match="cuda:77"):
+        fit_autoencoder(
+            small.experiment(tmp_path, chaos / "chaos.zarr", "autoencoder", training={"device": "cuda:77"}),
+            tmp_path / "autoencoder",
+        )
+    assert not (tmp_path / "autoencoder").exists()
+
+
 def test_a_lock_is_let_go_at_the_end_of_its_block(tmp_path: Path) -> None:
     lock = tmp_path / "folder" / "lock"
     with pytest.raises(StorageError, match="in use by process"), locked(lock), locked(lock):
@@ -352,35 +372,3 @@ def test_an_interrupted_demo_goes_on_where_it_was(tmp_path: Path) -> None:
     assert list(demo._fit(tmp_path, settings)) == ["run interpolant"]
     assert (run / "emulator.safetensors").read_bytes() == resumed
     assert list(demo._fit(tmp_path, settings)) == []
-
-
-# --- what must not be mixed up -------------------------------------------------------------------------------------
-
-
-def test_a_guess_must_be_deterministic_and_of_the_same_codec_and_step(chaos: Path, tmp_path: Path) -> None:
-    data = chaos / "chaos.zarr"
-    fit_stepper(small.experiment(tmp_path, data), tmp_path / "generative")
-    other = rewritten(data, tmp_path / "other.zarr", 2 * states_of(data))
-    fit_stepper(small.experiment(tmp_path, other, "deterministic"), tmp_path / "other")
-    cases = {
-        r"generative is not a run of a deterministic stepper": (tmp_path / "generative", 1),
-        r"other was fitted with another codec": (tmp_path / "other", 1),
-        r"deterministic was fitted to other fields, another grid or time step": (chaos / "deterministic", 2),
-    }
-    for message, (guess, stride) in cases.items():
-        with pytest.raises(ConfigError, match=message):
-            fit_stepper(strided(tmp_path, data, stride, guess=str(guess)), tmp_path / "run")
-
-
-def test_codecs_that_make_no_sense_are_errors(chaos: Path, tmp_path: Path) -> None:
-    data = chaos / "chaos.zarr"
-    autoencoder = small.KINDS["autoencoder"]["codec"]
-    with pytest.raises(ConfigError, match=r"codec must be \[standardize, autoencoder\]"):
-        fit_autoencoder(small.experiment(tmp_path, data), tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"a stepper takes \{type: run, path: …\}"):
-        fit_stepper(small.experiment(tmp_path, data, codec=autoencoder), tmp_path / "b")
-    with pytest.raises(ConfigError, match=r"has nothing to fit"):
-        fit_stepper(small.experiment(tmp_path, data, stepper={"type": "persistence"}), tmp_path / "c")
-    missing = {"type": "run", "path": str(tmp_path / "none")}
-    with pytest.raises(DriftwayError, match=r"none"):
-        fit_stepper(small.experiment(tmp_path, data, codec=[missing]), tmp_path / "d")

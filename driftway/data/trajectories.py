@@ -236,7 +236,7 @@ class Trajectories:
             raise DataError(f"fields must be Fields(names, units), got {shorten(repr(self.fields), 80)}")
 
     def __repr__(self) -> str:
-        splits = "" if self.splits is None else f", splits {({name: self.splits.count(name) for name in SPLITS})}"
+        splits = "" if self.splits is None else f", splits { ({name: self.splits.count(name) for name in SPLITS}) }"
         fields = ", ".join(self.fields.names)
         return f"Trajectories({fields}; shape {self.shape}, dt {self.dt:g} {self.time_units}{splits})"
 
@@ -263,6 +263,16 @@ class Trajectories:
     def known(self) -> int:
         """How many static and forcing fields there are."""
         return len(self.static) + len(self.forcing)
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """The static and forcing fields, in the order in which a step knows them."""
+        return (*sorted(self.static), *sorted(self.forcing))
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The parameters, in the order in which a step knows them."""
+        return tuple(sorted(self.parameters))
 
     def select(self, rows: Sequence[int]) -> Trajectories:
         """Some trajectories, by number."""
@@ -312,7 +322,7 @@ class Trajectories:
         """What a step from the frames (rows[i], times[i]) may know: fields (B, F, *S), parameters (B, P) by name."""
         fixed = [np.broadcast_to(self.static[name], (len(rows), *self.shape[3:])) for name in sorted(self.static)]
         moving = [self.forcing[name][times] for name in sorted(self.forcing)]
-        numbers = [self.parameters[name][rows] for name in sorted(self.parameters)]
+        numbers = [self.parameters[name][rows] for name in self.parameter_names]
         return Conditioning(_stacked([*fixed, *moving]), _stacked(numbers))
 
     def fingerprint(self) -> str:

@@ -242,7 +242,7 @@ def _line(error: Exception) -> str:
 
 def _axis(dataset: xr.Dataset, name: str) -> Axis:
     values = dataset[name].values if name in dataset.coords else np.arange(dataset.sizes[name])
-    about = dataset[name].attrs if name in dataset.coords else {}
+    about: Any = dataset[name].attrs if name in dataset.coords else {}
     return Axis(
         name,
         tuple(float(v) for v in values),
