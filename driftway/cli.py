@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import sys
 import traceback
@@ -21,6 +20,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from driftway.errors import ConfigError, DriftwayError
+from driftway.storage import without_nan
 from driftway.version import __version__
 
 if TYPE_CHECKING:
@@ -337,18 +337,9 @@ def _show(result: object, as_json: bool) -> None:
         sys.stdout.reconfigure(errors="replace")
     if isinstance(result, Mapping):
         shown = result.brief if isinstance(result, InBrief) else result
-        text = json.dumps(_without_nan(result), indent=1, default=str) if as_json else "\n".join(_lines(shown))
+        text = json.dumps(without_nan(result), indent=1, default=str) if as_json else "\n".join(_lines(shown))
         sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN and infinities, which JSON does not have, as null."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _lines(result: Mapping[str, Any], indent: str = "") -> Iterator[str]:

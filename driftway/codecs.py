@@ -6,7 +6,7 @@ An autoencoder (`driftway.networks.autoencoder`) is a codec as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,12 @@ class Chain(nn.Module):
         for codec in reversed(list(self.codecs)):
             v = codec.decode(v, params)  # type: ignore[operator]
         return v
+
+
+def same_weights(one: Any, other: Any) -> bool:
+    """Whether two codecs have the same weights."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def _channels(values: Tensor, u: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from driftway.checkpoints import read_json
-from driftway.codecs import Identity
+from driftway.codecs import Identity, same_weights
 from driftway.data import Trajectories, open_data
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
@@ -26,7 +26,7 @@ from driftway.report.page import build
 from driftway.report.pictures import Case
 from driftway.report.plotting import of
 from driftway.steppers import Climatology, Persistence
-from driftway.storage import atomic_write, explained
+from driftway.storage import atomic_write, explained, without_nan
 from driftway.training import history
 
 
@@ -151,17 +151,11 @@ def _floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | N
     emulators = {name: Emulator.load(Path(path)) for path, name in runs.items() if _has_floor(Path(path))}
     different: dict[str, Emulator] = {}
     for name, emulator in emulators.items():
-        if not any(_same(emulator.codec, other.codec) for other in different.values()):
+        if not any(same_weights(emulator.codec, other.codec) for other in different.values()):
             different[name] = emulator
     title = REFERENCES[-1]
     names = {name: title if len(different) == 1 else f"{title}, {name}" for name in different}
     return {names[name]: floor(emulator, truth, params) for name, emulator in different.items()}
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two codecs have the same weights."""
-    first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def _initial_states(data: Trajectories, origin: Mapping[str, Any], count: int) -> np.ndarray:
@@ -219,7 +213,7 @@ def save_scores(scores: xr.Dataset, path: Path) -> None:
     """All scores as JSON, with dims, coordinates and attributes."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, json.dumps(_without_nan(scores.to_dict())).encode())
+        atomic_write(path, json.dumps(without_nan(scores.to_dict())).encode())
 
 
 def load_scores(path: Path) -> xr.Dataset:
@@ -233,15 +227,6 @@ def load_scores(path: Path) -> xr.Dataset:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path} holds no scores ({reason}); make it with `driftway evaluate`") from error
     return scores
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN and infinities, which JSON has not, as null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _with_nan(value: Any) -> Any:

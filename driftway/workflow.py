@@ -26,7 +26,7 @@ from driftway.build import (
     save_emulator,
 )
 from driftway.checkpoints import read_json
-from driftway.codecs import Chain, Standardize
+from driftway.codecs import Chain, Standardize, same_weights
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Fields, Transitions, coarsen
@@ -297,7 +297,7 @@ def _guess(experiment: Experiment, ready: Prepared) -> tuple[LearnedStepper | No
     emulator, inner = Emulator.load(experiment.guess), ready.signature
     if not isinstance(emulator.stepper, LearnedStepper) or emulator.stepper.random:
         raise ConfigError(f"guess {experiment.guess} is not a run of a deterministic stepper")
-    if not _equal(_chain(emulator), ready.codec):
+    if not same_weights(_chain(emulator), ready.codec):
         raise ConfigError(f"guess {experiment.guess} was fitted with another codec; fit it with this experiment's")
     if emulator.layout != ready.layout or (emulator.spec["fields"], emulator.spec["parameters"]) != (
         inner.fields,
@@ -308,12 +308,6 @@ def _guess(experiment: Experiment, ready: Prepared) -> tuple[LearnedStepper | No
             f"{experiment.data.path} with data.stride {experiment.data.stride}"
         )
     return emulator.stepper, emulator.spec["stepper"]
-
-
-def _equal(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two modules have the same weights."""
-    a, b = one.state_dict(), other.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def _passes(transitions: Transitions, size: int = 64) -> Any:
