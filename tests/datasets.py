@@ -79,3 +79,8 @@ def tmpfs(place: Path, options: str) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def entries(folder: Path) -> list[str]:
+    """Names in a folder."""
+    return sorted(path.name for path in folder.iterdir())

@@ -14,13 +14,9 @@ import pytest
 
 from driftway.data import Axis, Fields, Trajectories, open_data, open_well, save_well, verify
 from driftway.errors import DataError, StorageError
-from tests.datasets import X, Y, bits, example, flip
+from tests.datasets import X, Y, bits, entries, example, flip
 
 Z = Axis("z", (0.0, 1.0, 2.0), "open", 2.0)
-
-
-def entries(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # --- what we write -------------------------------------------------------------------------------------------------
