@@ -39,7 +39,7 @@ class Coefficients(NamedTuple):
 
     def __call__(self, x0: Tensor, x1: Tensor, z: Tensor) -> Tensor:
         """The combination of three (B, C, *S) tensors, in their dtype; the one place that broadcasts."""
-        return expand(self.x0, x0) * x0 + expand(self.x1, x1) * x1 + expand(self.z, z) * z
+        return (expand(self.x0, x0) * x0).addcmul_(expand(self.x1, x1), x1).addcmul_(expand(self.z, z), z)
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -57,7 +57,8 @@ class Interpolant(ABC):
     """A path x_t = α(t)·x0 + β(t)·x1 + γ(t)·z, given by three functions of a float64 tensor.
 
     `rates` come from forward-mode differentiation unless overridden. `domain` is where rates and conversions between
-    predictions are finite; what is singular at an end is evaluated at the end of the domain.
+    predictions are finite; what is singular at an end is evaluated at the end of the domain. What samplers find out
+    of a path they remember by its value: a subclass with settings is a frozen dataclass.
     """
 
     domain: tuple[float, float] = (1e-6, 1 - 1e-6)

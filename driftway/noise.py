@@ -25,7 +25,7 @@ class White(nn.Module):
 
     def draw(self, like: Tensor, stream: Stream) -> Tensor:
         """z of the shape (B, C, *S) of `like`."""
-        return self._broadcast(like) * stream.normal(like)
+        return stream.normal(like).mul_(self._broadcast(like))
 
     def precision(self, x: Tensor) -> Tensor:
         """C⁻¹x of (B, C, *S)."""

@@ -1,6 +1,6 @@
 """Keyed randomness: every random number is a function of a key, never of how many were drawn before.
 
-A `Stream` holds one counter-based generator (Philox, Salmon et al. 2011) per row of a batch. Row r of
+A `Stream` holds one generator (numpy's SFC64, its state the hash of the key) per row of a batch. Row r of
 `stream(seed, "forecast", lead, rows=[...])` is the same whether it is drawn alone, in a batch of eight, or a week
 later: resuming needs no generator state and two processes see what one would.
 """
@@ -8,6 +8,7 @@ later: resuming needs no generator state and two processes see what one would.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ Key = int | str
 
 
 class _Words(np.random.bit_generator.ISeedSequence):
-    """A generator's key as it is; numpy would gather entropy from the system first, at four times the cost."""
+    """A generator's state as it is; numpy would gather entropy from the system first, at four times the cost."""
 
     def __init__(self, words: np.ndarray):
         self.words = words
@@ -32,9 +33,9 @@ class _Words(np.random.bit_generator.ISeedSequence):
 def generator(*key: Key) -> np.random.Generator:
     """The generator that belongs to `key`, e.g. `generator(seed, "shuffle", epoch)`."""
     plain = tuple(part.item() if isinstance(part, np.generic) else part for part in key)
-    digest = hashlib.blake2b(repr(plain).encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=24).digest()
     words: Any = _Words(np.frombuffer(digest, dtype="<u8"))
-    return np.random.Generator(np.random.Philox(words))
+    return np.random.Generator(np.random.SFC64(words))
 
 
 @contextmanager
@@ -55,12 +56,22 @@ class Stream:
         return len(self.generators)
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal numbers of the shape (B, ...), dtype and device of `like`; B is the number of rows."""
+        """Standard normal numbers of the shape (B, ...), dtype and device of `like`; B is the number of rows.
+
+            z = √(−2 ln(1 − u))·(cos 2πw, sin 2πw) ,    u, w uniform in [0, 1)
+
+        Over all rows at once, which takes half the time of numpy's own. Reference: Box & Muller 1958.
+        """
         dtype: Any = np.float64 if like.dtype == torch.float64 else np.float32
-        draws = np.empty(tuple(like.shape), dtype)
+        count = math.prod(like.shape[1:])
+        half = (count + 1) // 2
+        u, w = np.empty((2, len(like), half), dtype)
         for row, g in enumerate(self._rows(like)):
-            g.standard_normal(out=draws[row, ...], dtype=dtype)
-        return torch.from_numpy(draws).to(like)
+            g.random(out=u[row], dtype=dtype)
+            g.random(out=w[row], dtype=dtype)
+        radius, angle = np.sqrt(dtype(-2) * np.log(1 - u)), dtype(2 * math.pi) * w
+        draws = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)[:, :count]
+        return torch.from_numpy(draws).reshape(like.shape).to(like)
 
     def uniform(self, like: Tensor) -> Tensor:
         """One number in [0, 1) per row, shape (B,); float64 on the CPU, where times are kept."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -61,39 +62,17 @@ class Transport:
     def evaluate(self, x: Tensor, t: Tensor, wanted: Prediction) -> Tensor:
         """The wanted combination at (x, t) from one network call; what the network predicts is never converted."""
         y = self.predict(x, t)
-        return y if wanted == self.prediction else self._conversion(t, wanted)(y, x, self.source)
-
-    def _conversion(self, t: Tensor, wanted: Prediction) -> Coefficients:
-        """(λ, μ, ν), of network output, x_t and source."""
-        t = self.interpolant.inside(t)
-        alpha, beta, gamma = self.interpolant.coefficients(t)
-        a, b, c = self.prediction.coefficients(self.interpolant, t)
-        A, B, C = wanted.coefficients(self.interpolant, t)
-        det = b * gamma - c * beta
-        if bool((det == 0).any()):
-            raise ConfigError(
-                f"{self.prediction} does not determine {wanted} on {self.interpolant}: predict the latter"
-            )
-        lam, mu = (B * gamma - C * beta) / det, (b * C - c * B) / det
-        return Coefficients(lam, mu, A - lam * a - mu * alpha)
-
-    def amplification(self, wanted: Prediction, t: Tensor) -> Tensor:
-        """By how much an error relative to the network's output grows in `wanted`: |λ|·√(a² + b² + c²)."""
         if wanted == self.prediction:
-            return torch.ones_like(t)
-        target = self.prediction.coefficients(self.interpolant, self.interpolant.inside(t))
-        return self._conversion(t, wanted).x0.abs() * torch.stack(target).square().sum(0).sqrt()
-
-    def blind(self, wanted: Prediction) -> bool:
-        """Whether the network says too little of `wanted` at t = 0 for a step from there."""
-        limit = TOLERABLE if self.interpolant.starts_at_point else BLIND
-        return bool(self.amplification(wanted, self.interpolant.inside(0.0)) > limit)
+            return y
+        return conversion(self.interpolant, self.prediction, wanted, t)(y, x, self.source)
 
     def departure(self) -> Tensor:
         """The earliest time at which the network tells x1 well enough to leave the start."""
-        times = torch.logspace(-6, 0, 61, dtype=torch.float64)[:-1]
-        growth = self.amplification(Data(), times)
-        return times[(growth <= growth.min().clamp_min(TOLERABLE)).nonzero()[0, 0]]
+        return _departure(self.interpolant, self.prediction)
+
+    def blind(self, wanted: Prediction) -> bool:
+        """Whether the network says too little of `wanted` at t = 0 for a step from there."""
+        return _blind(self.interpolant, self.prediction, wanted)
 
     def draw(self, stream: Stream) -> Tensor:
         """Noise of the law that the network was trained with: the only source of noise for samplers."""
@@ -111,3 +90,37 @@ class Transport:
         z = temperature * self.draw(stream) if temperature else self.source * 0
         near = self.interpolant.coefficients(t)(self.source, self.source, z)
         return self.interpolant.coefficients(s)(self.source, self.data(near, t), z)
+
+
+def conversion(path: Interpolant, given: Prediction, wanted: Prediction, t: Tensor) -> Coefficients:
+    """(λ, μ, ν), of network output, x_t and source. Raises ConfigError where `given` does not determine `wanted`."""
+    t = path.inside(t)
+    alpha, beta, gamma = path.coefficients(t)
+    a, b, c = given.coefficients(path, t)
+    A, B, C = wanted.coefficients(path, t)
+    det = b * gamma - c * beta
+    if bool((det == 0).any()):
+        raise ConfigError(f"{given} does not determine {wanted} on {path}: predict the latter")
+    lam, mu = (B * gamma - C * beta) / det, (b * C - c * B) / det
+    return Coefficients(lam, mu, A - lam * a - mu * alpha)
+
+
+def amplification(path: Interpolant, given: Prediction, wanted: Prediction, t: Tensor) -> Tensor:
+    """By how much an error relative to the network's output grows in `wanted`: |λ|·√(a² + b² + c²)."""
+    if wanted == given:
+        return torch.ones_like(t)
+    target = given.coefficients(path, path.inside(t))
+    return conversion(path, given, wanted, t).x0.abs() * torch.stack(target).square().sum(0).sqrt()
+
+
+@lru_cache
+def _blind(path: Interpolant, given: Prediction, wanted: Prediction) -> bool:
+    limit = TOLERABLE if path.starts_at_point else BLIND
+    return bool(amplification(path, given, wanted, path.inside(0.0)) > limit)
+
+
+@lru_cache
+def _departure(path: Interpolant, given: Prediction) -> Tensor:
+    times = torch.logspace(-6, 0, 61, dtype=torch.float64)[:-1]
+    growth = amplification(path, given, Data(), times)
+    return times[(growth <= growth.min().clamp_min(TOLERABLE)).nonzero()[0, 0]]

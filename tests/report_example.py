@@ -41,7 +41,7 @@ METHODS = {
     "SI, noise-free": Method(noise=0.0, smoothing=0.2, members=1, calls=2, sampler="EulerMaruyama(temperature=0)"),
     "flow matching": Method(noise=0.8, smoothing=0.15, calls=2, run="fm", sampler="Euler"),
     "DDIM": Method(noise=0.6, smoothing=0.1, calls=10, run="vp", sampler="Ancestral"),
-    "EDM": Method(noise=1.2, calls=10, run="edm", sampler="Heun"),
+    "EDM": Method(noise=1.5, calls=10, run="edm", sampler="Heun"),
     "FNO": Method(noise=0.0, smoothing=1.0, members=1, run="fno", sampler="None"),
     "persistence": Method(members=1, calls=0, run="", sampler=""),
     "climatology": Method(members=1, calls=0, run="", sampler=""),
