@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from driftway.checkpoints import read_json, read_tensors, write_tensors
 from driftway.codecs import Chain, Standardize
-from driftway.config import check, construct
+from driftway.config import check, construct, placed
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Fields
 from driftway.densities import DENSITIES, Density
@@ -32,6 +32,7 @@ from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
 from driftway.steppers import Deterministic, Generative, Persistence, Stepper
 from driftway.storage import atomic_write, explained
+from driftway.transport import check_determined
 from driftway.version import __version__
 
 FORMAT = 1
@@ -131,12 +132,16 @@ def check_codec(specs: Sequence[Spec | str]) -> None:
 def check_stepper(spec: Spec | str) -> None:
     """Raise the ConfigError that making this stepper would, before there is a data set to make it for."""
     own: Spec = {"type": spec} if isinstance(spec, str) else dict(spec)
-    parts = PARTS.get(_type(spec), {})
+    parts, noise = PARTS.get(_type(spec), {}), own.get("noise", "fitted")
     for name, part in parts.items():
         if name in own:
             check(part.table, own.pop(name), nested=COMPONENTS, given=part.given)
     given = (*parts, "channels", "guess") if _type(spec) == "generative" else parts
-    check(STEPPERS, own, nested=COMPONENTS, given=given, besides=parts)
+    settings = check(STEPPERS, own, nested=COMPONENTS, given=given, besides=parts)
+    if _type(spec) == "generative":
+        construct(NOISES, noise, nested=COMPONENTS, channels=1)
+        with placed(spec, "prediction"):
+            check_determined(settings["interpolant"], settings["prediction"])
 
 
 def build_emulator(spec: Spec) -> Emulator:
@@ -189,12 +194,26 @@ def _with_sampler(emulator: Emulator) -> Spec:
     """The description, with the sampler that the stepper has now."""
     if not isinstance(emulator.stepper, Generative):
         return emulator.spec
-    sampler = _described(emulator.stepper.sampler)
-    if "type" not in sampler:
-        raise DataError(
-            f"{emulator.stepper.sampler} cannot be saved: give it a name first, SAMPLERS['name'] = its class"
-        )
-    return {**emulator.spec, "stepper": {**emulator.spec["stepper"], "sampler": sampler}}
+    return _resampled(emulator.spec, emulator.stepper.sampler)
+
+
+def _resampled(spec: Spec, sampler: Sampler) -> Spec:
+    return {**spec, "stepper": {**spec["stepper"], "sampler": describe_sampler(sampler)}}
+
+
+def save_sampler(folder: Path, sampler: Sampler) -> None:
+    """Give the emulator in `folder` another sampler; its weights are not written."""
+    path = folder / "emulator.json"
+    spec = _resampled(read_json(path, "the folder of a finished run"), sampler)
+    atomic_write(path, json.dumps(spec, indent=1, ensure_ascii=False).encode())
+
+
+def describe_sampler(sampler: Sampler) -> Spec:
+    """What `build_sampler` makes a sampler from. Raises DataError for one that is in no table."""
+    spec = _described(sampler)
+    if "type" not in spec:
+        raise DataError(f"{sampler} cannot be saved: give it a name first, SAMPLERS['name'] = its class")
+    return spec
 
 
 def _described(component: Any) -> Any:

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from driftway.errors import ConfigError
+from driftway.grids import Grid, Uniform
 from driftway.interpolants import Interpolant, VarianceExploding
 from driftway.randomness import Stream
+
+EQUAL_STEPS = Uniform()
 
 
 class Density(ABC):
@@ -38,17 +41,20 @@ class UniformTime(Density):
 
 @dataclass(frozen=True)
 class GridTime(Density):
-    """t uniform on {0, 1/points, …, (points−1)/points} below `stop`: the discrete times of DDPM and of a fixed grid."""
+    """t uniform on the times at which a sampler of `points` steps on `grid` asks the network: all but the last.
+
+    Of equal steps these are {0, 1/points, …, (points−1)/points}: the discrete times of DDPM.
+    """
 
     points: int
-    stop: float = 1.0
+    grid: Grid = EQUAL_STEPS
 
     def __post_init__(self) -> None:
-        if self.points < 1 or not 0 < self.stop <= 1:
-            raise ValueError(f"need points ≥ 1 and 0 < stop ≤ 1, got {self}")
+        if self.points < 1:
+            raise ValueError(f"need points ≥ 1, got {self}")
 
     def __call__(self, interpolant: Interpolant, like: Tensor, stream: Stream) -> Tensor:
-        return stream.integers(max(1, round(self.points * self.stop)), like).double() / self.points
+        return self.grid(self.points)[stream.integers(self.points, like)]
 
 
 @dataclass(frozen=True)

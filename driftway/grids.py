@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from driftway.errors import ConfigError
+
 
 class Grid(ABC):
     """A function of the number of steps; equal by value."""
@@ -24,6 +26,10 @@ class Uniform(Grid):
     start: float = 0.0
     stop: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop <= 1:
+            raise ValueError(f"need 0 ≤ start < stop ≤ 1, got {self}")
+
     def __call__(self, steps: int) -> Tensor:
         return torch.linspace(self.start, self.stop, steps + 1, dtype=torch.float64)
 
@@ -33,6 +39,10 @@ class Power(Grid):
     """Times (k/N)^exponent: dense near the source, where an ODE that leaves a point needs it (exponent 2)."""
 
     exponent: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.exponent > 0:
+            raise ValueError(f"need exponent > 0, got {self}")
 
     def __call__(self, steps: int) -> Tensor:
         return torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** self.exponent
@@ -44,12 +54,17 @@ class KarrasSpacing(Grid):
 
         σ_k = (largest^(1/ρ) + k/(N−1)·(smallest^(1/ρ) − largest^(1/ρ)))^ρ
 
+    Large ρ makes them geometric: each is the same part of the one before.
     Reference: Karras et al. 2022 (arXiv 2206.00364), eq. 5.
     """
 
     rho: float = 7.0
     smallest: float = 0.002
     largest: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not (self.rho > 0 and 0 < self.smallest < self.largest):
+            raise ValueError(f"need rho > 0 and 0 < smallest < largest, got {self}")
 
     def __call__(self, steps: int) -> Tensor:
         ends = torch.tensor([self.largest, self.smallest], dtype=torch.float64) ** (1 / self.rho)
@@ -68,6 +83,10 @@ class Truncated(Grid):
 
     stop: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 < self.stop <= 1:
+            raise ValueError(f"need 0 < stop ≤ 1, got {self}")
+
     def __call__(self, steps: int) -> Tensor:
         times = torch.linspace(0, self.stop, steps + 1, dtype=torch.float64)
         return torch.cat([times[:-1], torch.ones(1, dtype=torch.float64)])
@@ -83,7 +102,13 @@ class Leading(Grid):
 
     nodes: int = 100
 
+    def __post_init__(self) -> None:
+        if self.nodes < 1:
+            raise ValueError(f"need nodes ≥ 1, got {self}")
+
     def __call__(self, steps: int) -> Tensor:
+        if steps > self.nodes:
+            raise ConfigError(f"leading has {self.nodes} nodes for {steps} steps: at most one step per node")
         level = 1 + torch.arange(steps - 1, -1, -1, dtype=torch.float64) * (self.nodes // steps)
         return torch.cat([1 - level / self.nodes, torch.ones(1, dtype=torch.float64)])
 

@@ -84,6 +84,11 @@ class Interpolant(ABC):
         t = as_time(t)
         return Coefficients(self.alpha(t), self.beta(t), self.gamma(t))
 
+    def origin(self, t: float | Tensor) -> Coefficients:
+        """(α, 0, γ): what a sampler starts from, which does not know x1."""
+        alpha, beta, gamma = self.coefficients(t)
+        return Coefficients(alpha, torch.zeros_like(beta), gamma)
+
     def rates(self, t: float | Tensor) -> Coefficients:
         """(α̇, β̇, γ̇): the velocity."""
         t = as_time(t)
@@ -146,8 +151,8 @@ class Follmer(Interpolant):
     power: int = 1
 
     def __post_init__(self) -> None:
-        if self.power not in (1, 2):
-            raise ValueError(f"power must be 1 or 2, got {self.power}")
+        if not self.scale > 0 or self.power not in (1, 2):
+            raise ValueError(f"need scale > 0 and power 1 or 2, got {self}")
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t
@@ -191,6 +196,10 @@ class Bridge(Interpolant):
     scale: float = 1.0
 
     domain = (1e-6, 1 - 1e-4)
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"need scale > 0, got {self}")
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t
@@ -296,6 +305,10 @@ class VarianceExploding(Interpolant):
     scale: float = 80.0
     smallest: float = 0.002
 
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest < self.scale:
+            raise ValueError(f"need 0 < smallest < scale, got {self}")
+
     @property
     def domain(self) -> tuple[float, float]:  # type: ignore[override]
         """Up to the smallest noise level that a network is asked at."""
@@ -356,6 +369,11 @@ class Residual(Interpolant):
 
     def sigma(self, t: Tensor) -> Tensor:
         return self.path.sigma(t)
+
+    def origin(self, t: float | Tensor) -> Coefficients:
+        """(1, 0, γ): what is not known is the increment."""
+        alpha, beta, gamma = self.path.origin(t)
+        return Coefficients(alpha + 1, beta, gamma)
 
     def rates(self, t: float | Tensor) -> Coefficients:
         alpha, beta, gamma = self.path.rates(t)

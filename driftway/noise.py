@@ -21,6 +21,8 @@ class White(nn.Module):
 
     def __init__(self, channels: int, scale: float = 1.0):
         super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}")
         self.register_buffer("scale", torch.full((channels,), float(scale)))
 
     def draw(self, like: Tensor, stream: Stream) -> Tensor:
@@ -50,6 +52,8 @@ class Fitted(White):
         super().__init__(channels)
         if per not in ("channel", "all"):
             raise ValueError(f"per must be 'channel' or 'all', got {per!r}")
+        if not factor > 0:
+            raise ValueError(f"factor must be positive, got {factor}")
         self.factor, self.per = factor, per
 
     def fit(self, residuals: Iterable[Tensor]) -> None:

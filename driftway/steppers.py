@@ -21,7 +21,7 @@ from driftway.noise import Fitted, White
 from driftway.predictions import Drift, Prediction
 from driftway.randomness import Stream
 from driftway.samplers import EulerMaruyama, Sampler
-from driftway.transport import Transport
+from driftway.transport import Transport, check_determined
 
 NOTHING = Conditioning()
 Network = Callable[..., Tensor]
@@ -94,6 +94,7 @@ class Generative(LearnedStepper):
 
     x0, where the path starts, is `guess.step(u)`: by default the current state u itself. The network always sees u,
     and the guess where it differs. `noise` is the law of z; `antithetic` adds −z for every z, at twice the cost.
+    Raises ConfigError where the prediction does not determine x1 on the interpolant.
     """
 
     random = True
@@ -111,6 +112,7 @@ class Generative(LearnedStepper):
         antithetic: bool = False,
     ):
         super().__init__()
+        check_determined(interpolant, prediction)
         self.network, self.guess = network, guess
         self.noise = Fitted(channels) if noise is None else noise
         self.interpolant, self.prediction, self.density = interpolant, prediction, density

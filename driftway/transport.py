@@ -24,6 +24,7 @@ from driftway.randomness import Stream
 
 TOLERABLE = 10.0  # amplification of a network's error beyond which its answer is not used to leave a point
 BLIND = 1e4  # and to leave noise, where errors of the first steps are forgotten
+INSIDE = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Transport:
 
     def start(self, t: Tensor, stream: Stream) -> Tensor:
         """x_t = α·x0 + γ·z at the first time of a grid; nothing is drawn where γ = 0."""
-        alpha, _, gamma = self.interpolant.coefficients(t)
+        alpha, _, gamma = self.interpolant.origin(t)
         x = alpha.to(self.source) * self.source
         return x + gamma.to(x) * self.draw(stream) if bool(gamma > 0) else x
 
@@ -103,6 +104,18 @@ def conversion(path: Interpolant, given: Prediction, wanted: Prediction, t: Tens
         raise ConfigError(f"{given} does not determine {wanted} on {path}: predict the latter")
     lam, mu = (B * gamma - C * beta) / det, (b * C - c * B) / det
     return Coefficients(lam, mu, A - lam * a - mu * alpha)
+
+
+def check_determined(path: Interpolant, given: Prediction) -> None:
+    """Raise ConfigError unless `given` and x_t determine x1 at all times inside the path: γ·det keeps its sign."""
+    _, beta, gamma = path.coefficients(INSIDE)
+    _, b, c = given.coefficients(path, INSIDE)
+    weight = gamma * (b * gamma - c * beta)
+    if not (bool((weight > 0).all()) or bool((weight < 0).all())):
+        raise ConfigError(
+            f"{given} and x_t do not determine x1 at every t inside {path}: "
+            "choose another prediction, or a path whose γ is positive between its ends"
+        )
 
 
 def amplification(path: Interpolant, given: Prediction, wanted: Prediction, t: Tensor) -> Tensor:

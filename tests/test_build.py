@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from driftway.build import (
     NETWORKS,
@@ -21,17 +22,20 @@ from driftway.build import (
     build_emulator,
     build_sampler,
     build_stepper,
+    check_stepper,
     describe,
     load_emulator,
     save_emulator,
 )
 from driftway.codecs import Identity
+from driftway.config import load_yaml
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, DriftwayError, StorageError
-from driftway.interpolants import INTERPOLANTS, Follmer
+from driftway.interpolants import INTERPOLANTS, Coefficients, Follmer, Interpolant, as_time
 from driftway.noise import Fitted, White
+from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import EulerMaruyama, Heun
 from driftway.steppers import Deterministic, Generative, Persistence
 
@@ -183,6 +187,9 @@ def test_a_class_of_ones_own_is_described_by_the_name_it_was_given(monkeypatch, 
         ({"type": "generative", "network": {"type": "unet", "widht": 8}}, "did you mean 'width'?"),
         ({"type": "generative", "noise": "pink"}, "unknown type 'pink'; valid: fitted, white"),
         ({"type": "generative", "noise": {"type": "fitted", "per": "cell"}}, "per must be 'channel' or 'all'"),
+        ({"type": "generative", "noise": {"type": "fitted", "factor": -1.0}}, "factor must be positive, got -1.0"),
+        ({"type": "generative", "noise": {"type": "white", "scale": 0}}, "scale must be positive, got 0"),
+        ({"type": "generative", "interpolant": {"type": "follmer", "scale": 0.0}}, "need scale > 0"),
         ({"type": "generative", "channels": 3}, "'channels' of generative is set by the program"),
         ({"type": "generative", "sampler": {"steps": 3}}, "'type' is missing"),
     ],
@@ -191,6 +198,64 @@ def test_a_stepper_that_cannot_be_made_is_an_error_with_the_remedy(spec, message
     with pytest.raises(ConfigError) as caught:
         build_stepper(spec, Signature(2, ("periodic",)))
     assert message in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Silent(Follmer):
+    """A path of one's own without noise: x1 is all that the network could learn, and x_t tells it already."""
+
+    def gamma(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+
+@dataclass(frozen=True)
+class Sum(Prediction):
+    """x1 + z, which is x_t itself where β = γ."""
+
+    def coefficients(self, interpolant: Interpolant, t: float | Tensor) -> Coefficients:
+        zero = torch.zeros_like(as_time(t))
+        return Coefficients(zero, zero + 1, zero + 1)
+
+
+@pytest.mark.parametrize(
+    ("interpolant", "prediction"),
+    [*(("silent", name) for name in PREDICTIONS), ("follmer", "sum"), ("rectified", "sum")],
+)
+def test_a_prediction_that_does_not_determine_the_next_state_is_found_in_its_line(
+    tmp_path, monkeypatch, interpolant, prediction
+):
+    """Before there are data to make a stepper for; and when one is made in Python."""
+    monkeypatch.setitem(INTERPOLANTS, "silent", Silent)
+    monkeypatch.setitem(PREDICTIONS, "sum", Sum)
+    path = tmp_path / "a.yaml"
+    path.write_text(f"stepper:\n  type: generative\n  interpolant: {interpolant}\n  prediction: {prediction}\n")
+    spec = load_yaml(path)["stepper"]
+    with pytest.raises(ConfigError) as caught:
+        check_stepper(spec)
+    assert str(caught.value).startswith(f"{path}:4: stepper.prediction: ")
+    assert "do not determine x1" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="do not determine x1"):
+        Generative(torch.nn.Identity(), 1, INTERPOLANTS[interpolant](), PREDICTIONS[prediction]())
+
+
+@pytest.mark.parametrize("interpolant", INTERPOLANTS)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_every_prediction_of_the_package_determines_the_next_state_on_every_path(interpolant, prediction):
+    path = {"type": "residual", "path": "rectified"} if interpolant == "residual" else interpolant
+    check_stepper({"type": "generative", "interpolant": path, "prediction": prediction})
+
+
+def test_a_prediction_that_is_left_to_the_default_is_checked_too(monkeypatch):
+    monkeypatch.setitem(INTERPOLANTS, "silent", Silent)
+    with pytest.raises(ConfigError, match=r"^Drift\(.*do not determine x1"):
+        check_stepper({"type": "generative", "interpolant": "silent"})
+
+
+def test_a_noise_law_that_cannot_be_is_found_in_its_line(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("stepper:\n  type: generative\n  noise:\n    type: fitted\n    factor: -0.5\n")
+    with pytest.raises(ConfigError, match=rf"^{path}:4: .*factor must be positive, got -0.5$"):
+        check_stepper(load_yaml(path)["stepper"])
 
 
 def test_an_emulator_that_is_there_is_kept_unless_forced(tmp_path):

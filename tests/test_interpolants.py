@@ -113,10 +113,20 @@ def test_a_path_of_ones_own_needs_three_functions() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [lambda: Follmer(power=3), lambda: VariancePreserving(start=0.5, stop=0.1), lambda: Residual(Follmer())]
+    "bad",
+    [
+        lambda: Follmer(power=3),
+        lambda: Follmer(scale=0.0),
+        lambda: Follmer(scale=float("nan")),
+        lambda: Bridge(scale=-1.0),
+        lambda: VarianceExploding(scale=0.0),
+        lambda: VarianceExploding(scale=1.0, smallest=1.0),
+        lambda: VariancePreserving(start=0.5, stop=0.1),
+        lambda: Residual(Follmer()),
+    ],
 )
 def test_impossible_paths_are_refused(bad: Callable[[], Interpolant]) -> None:
-    with pytest.raises(ValueError, match=r"power|start"):
+    with pytest.raises(ValueError, match=r"need|starts at the state"):
         bad()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from scipy import stats
 
 from driftway.diffusions import Diffusion
+from driftway.errors import ConfigError
 from driftway.grids import Grid, KarrasSpacing, Leading, Power, Truncated, Uniform
 from driftway.interpolants import (
     Bridge,
@@ -276,6 +278,29 @@ def test_samples_pass_a_goodness_of_fit_test() -> None:
             result = stats.kstest(x.flatten().numpy(), stats.norm(SYSTEM.mean, SYSTEM.std).cdf)
             failures += result.pvalue < 0.01
     assert failures <= 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: Uniform(0.5, 0.5),
+        lambda: Power(0.0),
+        lambda: KarrasSpacing(rho=0.0),
+        lambda: KarrasSpacing(smallest=0.0),
+        lambda: KarrasSpacing(smallest=1.0, largest=1.0),
+        lambda: Truncated(0.0),
+        lambda: Leading(0),
+    ],
+)
+def test_impossible_grids_are_refused(bad: Callable[[], Grid]) -> None:
+    with pytest.raises(ValueError, match="need"):
+        bad()
+
+
+def test_more_leading_steps_than_nodes_are_refused() -> None:
+    """They would stop at the same time twice."""
+    with pytest.raises(ConfigError, match="leading has 10 nodes for 11 steps"):
+        Leading(10)(11)
 
 
 def test_grids() -> None:

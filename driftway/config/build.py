@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from types import MappingProxyType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -58,12 +59,26 @@ def check(
     nested: Nested = NO_COMPONENTS,
     given: Collection[str] = (),
     besides: Collection[str] = (),
-) -> None:
-    """Raise the ConfigError that `construct` would; `given` names what the program is yet to supply.
+) -> dict[str, Any]:
+    """The settings that `construct` would use, defaults among them, or its ConfigError.
 
-    `besides` are those of the given that a description may hold as well and that the caller has taken out of it.
+    `given` names what the program is yet to supply; `besides` are those of the given that a description may hold as
+    well and that the caller has taken out of it.
     """
-    _resolve(registry, spec, nested, given, besides)
+    factory, settings = _resolve(registry, spec, nested, given, besides)
+    defaults = {
+        name: p.default for name, p in inspect.signature(factory).parameters.items() if p.default is not p.empty
+    }
+    return {**defaults, **settings}
+
+
+@contextmanager
+def placed(spec: Any, key: str) -> Iterator[None]:
+    """Puts the place of an entry of a description in front of a ConfigError from code that does not know it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise _error(spec, str(error), key) from error
 
 
 def _resolve(
