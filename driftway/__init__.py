@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from driftway.steppers import Persistence as Persistence
     from driftway.steppers import Stepper as Stepper
     from driftway.transport import Transport as Transport
+    from driftway.tuning import tune_run as tune_run
     from driftway.workflow import fit_autoencoder as fit_autoencoder
     from driftway.workflow import fit_stepper as fit_stepper
 
@@ -99,6 +100,7 @@ _NAMES = {
     "simulate": "make_data",
     "steppers": "Deterministic Generative LearnedStepper Persistence Stepper",
     "transport": "Transport",
+    "tuning": "tune_run",
     "workflow": "fit_autoencoder fit_stepper",
 }
 __all__ = [*listed(_NAMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -49,7 +49,7 @@ def forecast_run(
         part = open_data(data).split(split)
         emulator.check_known(part)
         part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
-        states = _initial(emulator.layout, part, start)
+        states = initial_states(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)
     origin = {
         "label": label or out.stem,
@@ -92,7 +92,8 @@ def stride_of(layout: Layout, data: Trajectories) -> int:
     return stride
 
 
-def _initial(layout: Layout, part: Trajectories, start: int) -> np.ndarray:
+def initial_states(layout: Layout, part: Trajectories, start: int) -> np.ndarray:
+    """One frame of each trajectory (N, C, *S), checked against what an emulator was fitted to."""
     found = (len(part.fields), *(len(axis) for axis in part.axes))
     if part.fields.names != layout.fields.names or found != layout.shape:
         raise DataError(
@@ -139,7 +140,7 @@ def cost_of(attributes: Mapping[str, Any]) -> dict[str, float]:
 @torch.no_grad()
 def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, float]:
     """Network calls, weights, and measured milliseconds of one step of one member in encoded space, guess included."""
-    networks, calls = _networks(emulator.stepper), 0
+    networks, calls = networks_of(emulator.stepper), 0
     if not networks:
         return {}
 
@@ -166,11 +167,11 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
     }
 
 
-def _networks(stepper: Stepper) -> list[torch.nn.Module]:
+def networks_of(stepper: Stepper) -> list[torch.nn.Module]:
     """What one step of a stepper calls: its network, and that of its guess."""
     guess = getattr(stepper, "guess", None)
     own = getattr(stepper, "network", None)
-    return [*([own] if isinstance(own, torch.nn.Module) else []), *([] if guess is None else _networks(guess))]
+    return [*([own] if isinstance(own, torch.nn.Module) else []), *([] if guess is None else networks_of(guess))]
 
 
 def _no_parameters(emulator: Emulator) -> torch.Tensor | None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 WIDE = 80  # columns of a terminal that has room for the bar itself
+_shown: ContextVar[bool] = ContextVar("shown", default=False)
 
 
 @dataclass
@@ -82,8 +84,21 @@ class _Lines(Task):
 def progress(label: str, total: int, done: int = 0) -> Iterator[Task]:
     """A task of which `done` was done before: a bar on a terminal, elsewhere a line every ten seconds and at the end.
 
-    What is over within a second leaves no line.
+    What is over within a second leaves no line. A task inside of another is part of it and not shown by itself.
     """
+    if _shown.get():
+        yield Task(label, total, done)
+        return
+    token = _shown.set(True)
+    try:
+        with _displayed(label, total, done) as task:
+            yield task
+    finally:
+        _shown.reset(token)
+
+
+@contextmanager
+def _displayed(label: str, total: int, done: int) -> Iterator[Task]:
     console = Console(stderr=True)
     if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield _Lines(label, total, done, out=sys.stderr)

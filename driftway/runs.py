@@ -65,6 +65,7 @@ class Run:
             raise DataError(f"{changed} has changed since the run in {self.folder} began: bring it back, or --force")
         if not self.resume:  # what `fit` writes it also replaces
             (self.folder / "emulator.json").unlink(missing_ok=True)
+        (self.folder / "tuned.json").unlink(missing_ok=True)  # the emulator gets the configuration's sampler again
         atomic_write(self.folder / "config.yaml", dump(self.experiment).encode())
         self._write_manifest(inputs)
 

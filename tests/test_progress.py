@@ -124,3 +124,17 @@ def test_an_error_inside_ends_the_bar(monkeypatch):
     with pytest.raises(ValueError), progress("training", 3):
         raise ValueError
     assert stream.getvalue().endswith("\x1b[?25h"), "the cursor is shown again"
+
+
+def test_a_task_inside_of_another_is_not_shown(capsys):
+    with progress("study", 1) as outer:
+        with progress("forecast", 1) as inner:
+            inner.started -= 20
+            inner.advance(1)
+        age(outer, 20)
+        outer.advance(1)
+    with progress("forecast", 1) as alone:
+        age(alone, 20)
+        alone.advance(1)
+    labels = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    assert labels == ["study", "forecast"]

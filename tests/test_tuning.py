@@ -1,0 +1,573 @@
+"""Tuning after training: scores against closed forms, a choice that is no chance, and a run that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from driftway.build import Signature, build_stepper
+from driftway.candidates import candidates, in_short, trial
+from driftway.cli import PurposeName, main
+from driftway.codecs import Identity
+from driftway.data import Trajectories, open_data, save_zarr
+from driftway.data.layout import Layout
+from driftway.data.trajectories import Axis, Fields
+from driftway.diffusions import Diffusion
+from driftway.emulator import Emulator
+from driftway.errors import ConfigError, DataError, DivergedError, StorageError
+from driftway.evaluation import score
+from driftway.forecasting import cost, forecast_run
+from driftway.interpolants import Follmer, Interpolant, Rectified
+from driftway.noise import White
+from driftway.predictions import Drift, Prediction, Velocity
+from driftway.purposes import PURPOSES, Record, choose, standard_errors
+from driftway.randomness import Stream, generator
+from driftway.runs import locked
+from driftway.samplers import SAMPLERS, Ancestral, Euler, EulerMaruyama, Heun, Sampler
+from driftway.schema import load_experiment
+from driftway.scoring import evaluate_forecasts, truth_for
+from driftway.steppers import Generative
+from driftway.transport import Transport
+from driftway.tuning import scores_of_samplers, start_frames, tune_run
+from driftway.workflow import fit_stepper
+from tests import small
+from tests.gaussian import Gaussian, sampled_law
+from tests.refusals import unchanged
+from tests.test_experiments import METHODS
+
+LEADS, MEMBERS, STATES, POINTS = 2, 8, 16, 64
+
+# --- a law with a known answer -------------------------------------------------------------------------------------
+
+
+class Exact(nn.Module):
+    """What a perfectly trained network would be."""
+
+    def __init__(self, system: Gaussian, path: Interpolant, prediction: Prediction):
+        super().__init__()
+        self.system, self.path, self.prediction = system, path, prediction
+
+    def forward(self, x: Tensor, time: Tensor, params: Tensor | None = None) -> Tensor:
+        now, source = x.double().chunk(2, 1)
+        t = time.double().reshape(-1, 1, 1)
+        means = self.system.means(self.path, now, source, t)
+        return self.prediction.coefficients(self.path, t)(source, *means).to(x)
+
+
+def forgetful(noise: float) -> Gaussian:
+    """The next state is N(0, ¼), whatever the current one."""
+    return Gaussian(slope=0.0, offset=0.0, std=0.5, source=0.0, noise=noise)
+
+
+def states(count: int = STATES) -> Trajectories:
+    """Trajectories of that system, after a first state 0, all in the valid split."""
+    values = generator("forgetful").standard_normal((count, LEADS + 1, 1, POINTS))
+    values *= 0.5 / values[:, 1:].std()
+    values[:, 0] = 0
+    axis = Axis.uniform("x", POINTS, 1.0)
+    return Trajectories(values.astype(np.float32), Fields(("u",), ("1",)), (axis,), 1.0, splits=("valid",) * count)
+
+
+def layout(data: Trajectories) -> Layout:
+    return Layout(data.fields, data.axes, data.dt, data.time_units)
+
+
+SYSTEMS = {
+    "point": (Follmer(), Drift(), forgetful(1.0)),
+    "noise": (Rectified(), Velocity(), forgetful(1.0)),
+}
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, tuple[list[Sampler], list[Record]]]:
+    """System → its candidates and their records."""
+    found = {}
+    for name, (path, prediction, system) in SYSTEMS.items():
+        network = Exact(system, path, prediction)
+        sampler = EulerMaruyama(2) if path.starts_at_point else Euler(10)
+        stepper = Generative(network, 1, path, prediction, sampler=sampler, noise=White(1, system.noise))
+        data = states()
+        tried = candidates(stepper)
+        emulator = Emulator(Identity(), stepper, layout(data))
+        found[name] = (
+            tried,
+            scores_of_samplers(emulator, data, tried, split="valid", leads=LEADS, members=MEMBERS, batch=512),
+        )
+    return found
+
+
+def spreads(name: str, samplers: list[Sampler]) -> list[float]:
+    """The exact standard deviation of what each sampler makes, in units of the next state's."""
+    path, prediction, system = SYSTEMS[name]
+    return [sampled_law(system, sampler, path, prediction)[-1].std / system.std for sampler in samplers]
+
+
+def gaussian_crps(r: float) -> float:
+    """E|X−Y| − ½E|X−X'| of X ~ N(0, r²S²) for Y ~ N(0, S²), S = ½."""
+    return 0.5 * (math.sqrt(2 / math.pi * (1 + r**2)) - r / math.sqrt(math.pi))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_candidate_scores_what_its_law_says(known: Any, name: str) -> None:
+    samplers, records = known[name]
+    for sampler, record, r in zip(samplers, records, spreads(name, samplers), strict=True):
+        assert record["crps"] == pytest.approx(gaussian_crps(r), rel=0.03), sampler
+        assert record["vrmse"] == pytest.approx(math.sqrt(1 + r**2 / MEMBERS), rel=0.03), sampler
+        assert record["vrmse_member"] == pytest.approx(math.sqrt(1 + r**2), rel=0.03), sampler
+        ratio = r * math.sqrt((MEMBERS + 1) / MEMBERS / (1 + r**2 / MEMBERS))
+        assert record["spread_skill"] == pytest.approx(ratio, rel=0.03, abs=1e-6), sampler
+        assert record["spread_skill_low"] <= record["spread_skill"] <= record["spread_skill_high"]
+        if r > 0.1:  # what spectra of so few states scatter by adds in squares
+            scatter = math.sqrt(1 / STATES + 1 / (STATES * MEMBERS))
+            expected = math.hypot(2 * math.log(r), scatter)
+            assert record["spectral_log_error_high"] == pytest.approx(expected, abs=0.06), sampler
+
+
+@pytest.mark.parametrize("purpose", ["crps", "spectrum", "balance"])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_is_chosen_for_an_ensemble_has_nearly_the_right_spread(known: Any, name: str, purpose: str) -> None:
+    """One step with unit noise is twice too wide, two of Euler from noise less than half as wide as they should be."""
+    samplers, records = known[name]
+    exact, chosen = spreads(name, samplers), choose(records, purpose)
+    assert exact[chosen] == pytest.approx(1, abs=0.16), samplers[chosen]
+    wrong = EulerMaruyama(1) if name == "point" else Euler(2)
+    assert abs(math.log(exact[samplers.index(wrong)])) > 0.6
+    assert abs(math.log(min(exact, key=lambda r: abs(math.log(r + 1e-9))))) < 0.02
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_smallest_error_of_the_mean_has_no_spread_and_one_call(known: Any, name: str) -> None:
+    samplers, records = known[name]
+    chosen = choose(records, "vrmse")
+    assert records[chosen]["calls"] == 1 and spreads(name, samplers)[chosen] < 0.01, samplers[chosen]
+
+
+def test_scores_are_paired() -> None:
+    """Two samplers that are one map score the same to the last digit of float32, since their noise is the same."""
+    path, prediction, system = SYSTEMS["noise"]
+    stepper = Generative(Exact(system, path, prediction), 1, path, prediction, noise=White(1))
+    data = states(4)
+    emulator = Emulator(Identity(), stepper, layout(data))
+    pair = scores_of_samplers(
+        emulator, data, [Euler(5), Ancestral(5, eta=0.0)], split="valid", leads=2, members=4, seed=3
+    )
+    np.testing.assert_allclose(pair[0]["crps_states"], pair[1]["crps_states"], rtol=1e-5)
+    other = scores_of_samplers(emulator, data, [Euler(5)], split="valid", leads=2, members=4, seed=4)
+    assert abs(other[0]["crps"] - pair[0]["crps"]) > 1e-4
+
+
+# --- candidates ----------------------------------------------------------------------------------------------------
+
+
+def methods() -> Iterator[Generative]:
+    """The steppers of the package's methods, with small networks."""
+    for file in sorted(METHODS.glob("*.yaml")):
+        described = load_experiment(file).stepper
+        if described["type"] == "generative":
+            described = {**described, "network": small.NETWORK}
+            stepper = build_stepper(described, Signature(1, ("periodic",)))
+            assert isinstance(stepper, Generative)
+            yield stepper
+
+
+def test_candidates_of_every_method_are_different_and_call_no_more_than_they_may() -> None:
+    for stepper in methods():
+        present, *others = candidates(stepper, 5)
+        assert present == stepper.sampler and len(others) >= 8
+        trials = [trial(stepper, other) for other in others]
+        assert not any(one.same(another) for one, another in combinations(trials, 2))
+        assert max(tried.calls for tried in trials) == 5
+        for kind in (EulerMaruyama, Ancestral, Heun):
+            assert any(type(sampler) is kind for sampler in (present, *others)), (kind, present)
+
+
+def test_dials_are_turned_one_at_a_time_round_the_present_sampler() -> None:
+    present = EulerMaruyama(3, temperature=0.9)
+    stepper = Generative(nn.Identity(), 1, Follmer(), sampler=present)
+    found = candidates(stepper)
+    for change in ({"steps": 5}, {"temperature": 0.0}, {"temperature": 1.15}, {"diffusion": Diffusion(0.5)}):
+        assert replace(present, **change) in found
+    assert EulerMaruyama(5, temperature=0.9, diffusion=Diffusion(0.5)) not in found
+
+
+@pytest.mark.parametrize("path", [Follmer(), Rectified()])
+def test_two_names_of_one_map_are_one_candidate(path: Interpolant) -> None:
+    stepper = Generative(nn.Identity(), 1, path, sampler=Euler(5))
+    first, *others = [Euler(5), Ancestral(5, eta=0.0), EulerMaruyama(5, diffusion=Diffusion(0.0))]
+    assert all(trial(stepper, other).same(trial(stepper, first)) for other in others)
+    assert Ancestral(5, eta=0.0) not in candidates(stepper)
+    for different in (Euler(3), Heun(5), Ancestral(5, eta=0.5), EulerMaruyama(5, diffusion=Diffusion(0.5))):
+        assert not trial(stepper, different).same(trial(stepper, first))
+
+
+def test_calls_are_those_of_a_real_step_with_a_guess_or_without() -> None:
+    signature = Signature(1, ("periodic",))
+    guess = build_stepper({"type": "deterministic", "network": small.NETWORK}, signature)
+    data = states()
+    for chosen in (None, guess):
+        stepper: Any = build_stepper({"type": "generative", "network": small.NETWORK}, signature, chosen)
+        for sampler in (EulerMaruyama(3), Heun(4), Ancestral(2)):
+            emulator = Emulator(Identity(), stepper.with_sampler(sampler), layout(data))
+            assert trial(stepper, sampler).calls == cost(emulator)["calls"]
+
+
+def test_a_sampler_in_short_tells_its_steps_and_what_is_not_the_default() -> None:
+    assert in_short(EulerMaruyama()) == "EulerMaruyama(steps=10)"
+    assert in_short(EulerMaruyama(2, temperature=0.5, diffusion=Diffusion(base="follmer"))) == (
+        "EulerMaruyama(steps=2, diffusion=Diffusion(base='follmer'), temperature=0.5)"
+    )
+
+
+# --- records -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Chaos and a run on it; and a run that steps two frames of fields with a parameter, a static field and forcing."""
+    folder = tmp_path_factory.mktemp("tuning")
+    data = small.chaos(folder)
+    fit_stepper(small.experiment(folder, data, training={"steps": 100, "learning_rate": 0.01}), folder / "run")
+    known = save_zarr(small.known_trajectories(), folder / "known.zarr")
+    strided = {"path": str(known), "stride": 2}
+    learned = {"steps": 20, "learning_rate": 0.02}
+    fit_stepper(small.experiment(folder, known, data=strided, training=learned), folder / "known")
+    return folder
+
+
+@pytest.fixture
+def run(place: Path, tmp_path: Path) -> Path:
+    """A copy of the run on chaos."""
+    return Path(shutil.copytree(place / "run", tmp_path / "run"))
+
+
+def brief(run: Path, **settings: Any) -> dict[str, Any]:
+    """A search of a second."""
+    return tune_run(run, **{"purpose": "crps", "calls": 2, "leads": 2, "members": 3, "starts": 2, **settings})
+
+
+def test_a_record_has_the_scores_of_the_same_forecast_from_the_command_line(place: Path, tmp_path: Path) -> None:
+    sampler, out = EulerMaruyama(3, temperature=0.7), tmp_path / "forecast.zarr"
+    asked = {"leads": 4, "members": 5, "seed": 2, "split": "valid"}
+    forecast_run(place / "run", place / "chaos.zarr", out, sampler=sampler, label="it", **asked)
+    expected = evaluate_forecasts([out], place / "chaos.zarr", tmp_path / "scores.json")["it"]
+    (record,) = scores_of_samplers(Emulator.load(place / "run"), open_data(place / "chaos.zarr"), [sampler], **asked)
+    names = ("crps", "vrmse", "vrmse_member", "nrmse", "energy_score", "spread_skill", "calls", "failures")
+    for name in (*names, *(f"spectral_rmse_{band}" for band in ("low", "mid", "high"))):
+        assert record[name] == pytest.approx(expected[name], rel=1e-4), name
+    assert record["crps"] == pytest.approx(np.mean(record["crps_states"]))
+    assert record["vrmse"] == pytest.approx(np.mean(record["vrmse_states"]))
+
+
+def test_initial_states_are_frames_of_trajectories_and_fields_count_in_their_standard_deviations(place: Path) -> None:
+    """By hand, two fields of a system with known inputs, every second frame, from frames 0 and 4."""
+    emulator, data = Emulator.load(place / "known"), open_data(place / "known.zarr")
+    valid, scores = data.split("valid"), {}
+    for start in (0, 4):
+        forecast = emulator.forecast(
+            np.asarray(valid.states)[:, start],
+            2,
+            3,
+            seed=1,
+            keys=[f"valid {row}, frame {start}" for row in range(2)],
+            conditioning=lambda lead, start=start: valid.conditioning(np.arange(2), np.full(2, start + 2 * (lead - 1))),
+        )
+        truth = truth_for(valid, start, 2, 2)
+        scores[start] = truth, score({"it": forecast}, truth, emulator.layout)["crps"]
+    stds = [np.concatenate([truth[name].values for truth, _ in scores.values()]).std() for name in ("u", "v")]
+    expected = np.mean([[crps.isel(field=c) / std for c, std in enumerate(stds)] for _, crps in scores.values()])
+    (record,) = scores_of_samplers(
+        emulator, data, [emulator.stepper.sampler], split="valid", leads=2, members=3, starts=2, seed=1
+    )
+    assert record["crps"] == pytest.approx(expected, rel=1e-5)
+    assert len(record["crps_states"]) == 4
+
+
+def test_spectral_states_are_the_jackknife_of_the_spectral_log_error(place: Path) -> None:
+    emulator, data = Emulator.load(place / "run"), open_data(place / "chaos.zarr")
+    (record,) = scores_of_samplers(
+        emulator, data, [emulator.stepper.sampler], split="valid", leads=3, members=3, starts=2
+    )
+    valid = data.split("valid")
+    starts = start_frames(valid.shape[1], 3, 2)
+    truth = xr.concat([truth_for(valid, start, 3) for start in starts], "trajectory")
+    keys = [f"valid {row}, frame {start}" for start in starts for row in range(2)]
+    forecast = emulator.forecast(np.concatenate([np.asarray(valid.states)[:, s] for s in starts]), 3, 3, keys=keys)
+
+    def error(rows: list[int]) -> float:
+        chosen = {"trajectory": rows}
+        scores = score({"it": forecast.isel(chosen)}, truth.isel(chosen), emulator.layout)["spectral_log_error"]
+        return float(scores.sel(band=["low", "mid"]).mean())
+
+    whole = error([0, 1, 2, 3])
+    assert (record["spectral_log_error_low"] + record["spectral_log_error_mid"]) / 2 == pytest.approx(whole)
+    pseudo = [4 * whole - 3 * error([row for row in range(4) if row != left_out]) for left_out in range(4)]
+    np.testing.assert_allclose(record["spectral_states"], pseudo, rtol=1e-4)
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 10))
+def test_starts_are_different_and_leave_room_for_the_leads(frames: int, span: int, starts: int) -> None:
+    room = frames - span
+    if starts > room > 0:
+        with pytest.raises(ConfigError, match=f"give at most {room}"):
+            start_frames(frames, span, starts)
+        return
+    found = start_frames(frames, span, starts)
+    assert found == [0] if room < 1 else found[0] == 0 and len(set(found)) == starts and found[-1] < room
+
+
+# --- the choice ----------------------------------------------------------------------------------------------------
+
+
+def record(scores: list[float], calls: int = 1, failures: int = 0, **others: Any) -> Record:
+    crps = math.inf if failures else float(np.mean(scores))
+    return {"crps": crps, "crps_states": scores, "calls": calls, "failures": failures, **others}
+
+
+def test_ties_go_to_fewer_calls() -> None:
+    best = record([1.0, 2.0, 3.0, 4.0], calls=10)
+    tied = record([1.2, 1.9, 3.3, 4.0], calls=2)  # by 0.1, standard error of the difference 0.09129
+    worse = record([1.1, 2.2, 3.1, 4.1], calls=1)  # by 0.125, standard error 0.025
+    difference = torch.tensor([[0.2, -0.1, 0.3, 0.0]], dtype=torch.float64)
+    assert float(standard_errors(difference)) == pytest.approx(np.std(difference.numpy(), ddof=1) / 2)
+    assert choose([best, tied, worse], "crps") == 0
+    nearer = record([1.2, 1.9, 3.2, 3.9], calls=2)  # by 0.05, standard error 0.0866
+    assert choose([best, tied, worse, nearer], "crps") == 3
+    assert choose([best, record(nearer["crps_states"], calls=10), worse], "crps") == 0
+
+
+def test_what_failed_or_calls_too_much_is_never_chosen() -> None:
+    failed = record([0.1, math.inf], calls=1, failures=1)
+    dear, good, bad = record([0.2, 0.2], calls=11), record([0.5, 0.5], calls=10), record([0.9, 0.9], calls=5)
+    assert choose([failed, dear, good, bad], "crps") == 2
+    with pytest.raises(DivergedError, match="none of at most 10 calls"):
+        choose([failed, dear], "crps")
+
+
+def test_one_initial_state_ties_nothing() -> None:
+    assert choose([record([1.0], calls=10), record([1.0001], calls=1)], "crps") == 0
+
+
+def test_balance_is_the_geometric_mean_of_both_relative_to_the_best() -> None:
+    def both(crps: float, spectral: float) -> Record:
+        bands = {f"spectral_log_error_{band}": spectral for band in ("low", "mid")}
+        return record([0.9 * crps, 1.1 * crps], spectral_states=[0.8 * spectral, 1.2 * spectral], **bands)
+
+    records = [both(1.0, 0.4), both(2.0, 0.1), both(1.2, 0.15)]
+    values, parts = PURPOSES["balance"].scores(records)
+    np.testing.assert_allclose(values, [2.0, math.sqrt(2), math.sqrt(1.8)])
+    np.testing.assert_allclose(parts, values[:, None] * torch.tensor([[0.85, 1.15]]))  # to first order in each state
+    assert choose(records, "balance") == 2 and choose(records, "crps") == 0
+
+
+def test_a_purpose_needs_what_it_is_measured_by() -> None:
+    nowhere = {f"spectral_log_error_{band}": math.nan for band in ("low", "mid")}
+    with pytest.raises(ConfigError, match="takes a periodic axis"):
+        choose([record([1.0, 2.0], spectral_states=[math.nan] * 2, **nowhere)], "spectrum")
+
+
+# --- a run ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_choice_is_stored_with_the_emulator_and_nothing_else_changes(run: Path) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    found = brief(run)
+    now = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert {name for name in now if now[name] != before.get(name)} - {"lock"} == {"emulator.json", "tuned.json"}
+    old, new = (json.loads(files["emulator.json"]) for files in (before, now))
+    assert new["stepper"].pop("sampler") == found["chosen"]["sampler"]
+    old["stepper"].pop("sampler")
+    assert new == old
+    assert repr(Emulator.load(run).stepper.sampler) == found["chosen"]["repr"]  # type: ignore[attr-defined]
+
+
+def test_the_record_holds_every_candidate_the_best_first(run: Path) -> None:
+    tried = candidates(Emulator.load(run).stepper, 2)  # type: ignore[arg-type]
+    found = brief(run, seed=7, trajectories=1)
+    stored = json.loads((run / "tuned.json").read_text())
+    asked = {"for": "crps", "at_most": 2, "leads": 2, "members": 3, "trajectories": 1, "starts": 2, "seed": 7}
+    assert asked.items() <= stored.items() and stored["split"] == "valid"
+    assert sorted(one["repr"] for one in stored["candidates"]) == sorted(map(repr, tried))
+    scores = [one["score"] for one in stored["candidates"]]
+    assert scores == sorted(scores) and len(found["best"]) == 5
+    assert stored["chosen"] == found["chosen"]["sampler"] and stored["before"] == found["before"]["sampler"]
+    assert found["before"]["name"] == "EulerMaruyama(steps=2)" and found["candidates"] == len(tried)
+    again = next(one for one in stored["candidates"] if one["sampler"] == stored["chosen"])
+    assert again["crps"] == found["chosen"]["crps"] and len(again["crps_states"]) == 2
+
+
+def test_tuning_again_from_the_same_run_chooses_the_same(place: Path, run: Path, tmp_path: Path) -> None:
+    twin = Path(shutil.copytree(place / "run", tmp_path / "twin"))
+    first, second = brief(run, batch=64), brief(twin, batch=5)
+    assert first["chosen"]["sampler"] == second["chosen"]["sampler"]
+    assert first["chosen"]["crps"] == pytest.approx(second["chosen"]["crps"], rel=1e-5)
+
+
+def test_the_test_split_is_never_looked_at(place: Path, run: Path, tmp_path: Path) -> None:
+    """Data whose other splits hold nothing but NaN give the same result."""
+    data = open_data(place / "chaos.zarr")
+    blank = np.array(data.states)
+    assert data.splits is not None
+    blank[[row for row, split in enumerate(data.splits) if split != "valid"]] = np.nan
+    twin = Path(shutil.copytree(run, tmp_path / "twin"))
+    other = save_zarr(replace(data, states=blank, digest=""), tmp_path / "blank.zarr")
+    first, second = brief(run), brief(twin, data=other)
+    assert first["chosen"]["crps"] == second["chosen"]["crps"]
+    assert first["chosen"]["sampler"] == second["chosen"]["sampler"]
+
+
+@dataclass(frozen=True)
+class Exploding(Sampler):
+    """Leaves the finite numbers."""
+
+    def step(self, transport: Transport, x: Tensor, t: Tensor, s: Tensor, stream: Stream) -> Tensor:
+        return x * 1e30 if float(x.abs().max()) < 1e9 else x * math.inf
+
+
+@pytest.fixture
+def exploding(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose own sampler diverges."""
+    monkeypatch.setitem(SAMPLERS, "exploding", Exploding)
+    Emulator.load(run).with_sampler(Exploding(2)).save(run, force=True)
+    return run
+
+
+def test_a_sampler_that_diverges_is_counted_and_scores_infinite(exploding: Path) -> None:
+    found = brief(exploding)
+    assert found["diverged"] == 2  # in one step, which is large, and in two, which is infinite
+    assert found["before"]["failures"] == 4 and found["before"]["crps"] == math.inf
+    assert found["chosen"]["failures"] == 0 and found["chosen"]["sampler"]["type"] != "exploding"
+    text = (exploding / "tuned.json").read_text()
+    assert "Infinity" not in text and "NaN" not in text
+    assert json.loads(text)["candidates"][-1]["crps"] is None
+
+
+def test_a_fit_into_the_folder_takes_the_record_away(place: Path, run: Path) -> None:
+    """It puts the configuration's sampler back, so the record would be of another emulator."""
+    brief(run)
+    experiment = load_experiment(run / "config.yaml")
+    fit_stepper(experiment, run, resume=True)
+    assert not (run / "tuned.json").exists()
+    assert Emulator.load(run).stepper.sampler == EulerMaruyama(2)  # type: ignore[attr-defined]
+
+
+def test_a_folder_in_use_is_not_tuned(run: Path) -> None:
+    with locked(run / "lock"), unchanged(run), pytest.raises(StorageError, match="is in use by"):
+        brief(run)
+
+
+def test_by_default_sixteen_states_start_forecasts_that_do_not_overlap(run: Path) -> None:
+    """Two trajectories of 13 frames have room for three forecasts of four leads each."""
+    brief(run, starts=None, leads=4)
+    stored = json.loads((run / "tuned.json").read_text())
+    assert (stored["trajectories"], stored["starts"]) == (2, 3)
+
+
+# --- what cannot be tuned ------------------------------------------------------------------------------------------
+
+
+def test_a_deterministic_run_has_nothing_to_tune(place: Path, tmp_path: Path) -> None:
+    fit_stepper(small.experiment(tmp_path, place / "chaos.zarr", "deterministic"), tmp_path / "run")
+    with unchanged(tmp_path / "run"), pytest.raises(ConfigError, match=r"steps by Deterministic.*nothing to tune"):
+        brief(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"members": 1}, ConfigError, "at least 2 members"),
+        ({"purpose": "beauty"}, ConfigError, "none of crps, vrmse, spectrum, balance"),
+        ({"leads": 50, "starts": 1}, DataError, "50 leads from frame 0 need 51 frames; the data have 13"),
+        ({"leads": 50}, DataError, "50 leads from frame 0 need 51 frames; the data have 13"),
+        ({"leads": 10, "starts": 9}, ConfigError, "9 starts with 10 frames ahead do not fit into 13: give at most 3"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_and_changes_nothing(
+    run: Path, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    (run / "lock").write_text("")
+    kept = (run / "emulator.json").read_bytes()
+    with pytest.raises(error, match=message):
+        brief(run, **settings)
+    assert (run / "emulator.json").read_bytes() == kept and not (run / "tuned.json").exists()
+
+
+def test_a_run_without_its_data_asks_for_them(place: Path, run: Path, tmp_path: Path) -> None:
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("chaos.zarr", "moved.zarr"))
+    with pytest.raises(DataError, match=r"moved.zarr, which .* was fitted to, is not there: give --data"):
+        brief(run)
+    config.unlink()
+    with pytest.raises(ConfigError, match=r"config.yaml is missing.*give --data"):
+        brief(run)
+    assert brief(run, data=place / "chaos.zarr")["candidates"] > 5
+
+
+def test_a_folder_that_is_no_run_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="json is missing"):
+        brief(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_spectra_need_a_periodic_axis(place: Path, tmp_path: Path) -> None:
+    data = open_data(place / "chaos.zarr")
+    walls = tuple(replace(axis, boundary="wall", symmetry=0) for axis in data.axes)
+    path = save_zarr(replace(data, axes=walls, digest=""), tmp_path / "walls.zarr")
+    fit_stepper(small.experiment(tmp_path, path), tmp_path / "run")
+    for purpose in ("spectrum", "balance"):
+        with pytest.raises(ConfigError, match=f"tuning for {purpose} takes a periodic axis"):
+            brief(tmp_path / "run", purpose=purpose)
+    assert brief(tmp_path / "run", purpose="vrmse")["chosen"]["spectral_log_error_low"] is not None
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+def test_the_purposes_on_the_command_line_are_those_of_the_table() -> None:
+    assert list(PurposeName.__args__) == list(PURPOSES)
+
+
+def test_the_command_tells_people_the_five_best_and_machines_the_scores(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "tune",
+        str(run),
+        "--for",
+        "balance",
+        "--calls",
+        "2",
+        "--leads",
+        "2",
+        "--members",
+        "2",
+        "--trajectories",
+        "1",
+    ]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("- ") for line in lines) == 5
+    assert "before: EulerMaruyama(steps=2)" in lines and any(line.startswith("chosen: ") for line in lines)
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["record"] == str(run / "tuned.json") and found["for"] == "balance"
+    assert found["before"]["sampler"] == json.loads((run / "tuned.json").read_text())["before"]
+    assert {"crps", "calls", "repr"} <= found["chosen"].keys() and "crps_states" not in found["chosen"]
+
+
+def test_a_purpose_has_to_be_given(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", str(run)]) == 2
+    assert "--for, one of crps, vrmse, spectrum, balance" in capsys.readouterr().err
