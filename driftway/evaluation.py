@@ -33,12 +33,14 @@ from driftway.metrics import (
     rank_histogram,
     resampled_means,
     rmse,
+    spatial_mean,
     spectral_log_error,
     spectral_rmse,
     spectral_rmse_paper,
     spread_skill_ratio,
     vrmse,
 )
+from driftway.metrics.errors import quotient
 from driftway.progress import progress
 
 ROLLOUT = ("vrmse", "crps")
@@ -86,11 +88,11 @@ def score(
     """
     for name, forecast in forecasts.items():
         _check(name, forecast, truth, layout)
-    reference = _reference_spectrum(truth, layout)
+    reference, variance = _reference_spectrum(truth, layout), _variance(truth, layout, weights)
     tallies = {name: _tally(name, forecast, truth, layout, weights) for name, forecast in forecasts.items()}
     leads = torch.tensor(truth["lead_time"].values, dtype=torch.float64)
     variables = {
-        **_by_lead(tallies, (len(leads), len(layout.fields)), seed),
+        **_by_lead(tallies, variance, seed),
         **_correlation_times(tallies, leads, seed),
         **_spectra(tallies, reference, layout),
         **_ranks(tallies, len(leads), len(layout.fields)),
@@ -156,9 +158,9 @@ def spectrum(states: Tensor, layout: Layout) -> Tensor | None:
 # --- all initial states --------------------------------------------------------------------------------------------
 
 
-def _by_lead(tallies: Mapping[str, _Tally], shape: tuple[int, int], seed: int) -> dict[str, Variable]:
+def _by_lead(tallies: Mapping[str, _Tally], variance: Tensor, seed: int) -> dict[str, Variable]:
     """Every score with its interval, and the scores of the rollout for each initial state."""
-    tables = [_means_and_bounds(tally, seed) for tally in tallies.values()]
+    tables, shape = [_means_and_bounds(tally, variance, seed) for tally in tallies.values()], tuple(variance.shape)
     found: dict[str, Variable] = {}
     for name, kind in SCORES.items():
         for part in ("", "_low", "_high"):
@@ -170,19 +172,21 @@ def _by_lead(tallies: Mapping[str, _Tally], shape: tuple[int, int], seed: int) -
     return found
 
 
-def _means_and_bounds(tally: _Tally, seed: int) -> dict[str, Tensor]:
+def _means_and_bounds(tally: _Tally, variance: Tensor, seed: int) -> dict[str, Tensor]:
     values = tally.values()
     count = len(values["crps"])
-    found = _finished({name: value.mean(0) for name, value in values.items()}, tally.members)
-    resampled = _finished({name: resampled_means(v, seed=seed) for name, v in values.items()}, tally.members)
+    found = _finished({name: value.mean(0) for name, value in values.items()}, variance, tally.members)
+    resampled = {name: resampled_means(v, seed=seed) for name, v in values.items()}
+    resampled = _finished(resampled, variance, tally.members)
     for name in SCORES.keys() & resampled.keys():
         found[f"{name}_low"], found[f"{name}_high"] = interval(resampled[name], count)
     return found
 
 
-def _finished(means: Mapping[str, Tensor], members: int) -> dict[str, Tensor]:
+def _finished(means: Mapping[str, Tensor], variance: Tensor, members: int) -> dict[str, Tensor]:
     """Roots and ratios, once everything is averaged."""
-    found = {**means, "skill": means["squared_error"].sqrt()}
+    error = means["squared_error"]
+    found = {**means, "skill": error.sqrt(), "vrmse_pooled": quotient(error, variance.expand_as(error)).sqrt()}
     if members > 1:
         found["spread"] = means["variance"].sqrt()
         found["spread_skill"] = spread_skill_ratio(means["variance"], means["squared_error"], members, average=())
@@ -257,6 +261,16 @@ def _failures(tallies: Mapping[str, _Tally], leads: Tensor) -> dict[str, Variabl
         "failures": (("method",), np.array([int(bad.any(1).sum()) for bad in failed]), {}),
         "first_failure": (("method",), torch.stack(first).numpy(), {}),
     }
+
+
+def _variance(truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> Tensor:
+    """The truth's variance over space and initial states, (L, C)."""
+    means = torch.zeros(2, truth.sizes["lead_time"], len(layout.fields), dtype=torch.float64)
+    for states in _states(truth, layout):
+        u = states.double()
+        means += torch.stack([spatial_mean(power, space=layout.space, weights=weights) for power in (u, u**2)])
+    first, second = means / truth.sizes["trajectory"]
+    return (second - first**2).clamp_min(0)
 
 
 def _reference_spectrum(truth: xr.Dataset, layout: Layout) -> Tensor | None:

@@ -47,6 +47,13 @@ SCORES = {
         f"{STATES} and members",
         trivial="an unrelated state: √2",
     ),
+    "vrmse_pooled": Score(
+        "pooled VRMSE of the mean",
+        LOWER,
+        "√(⟨(ū−u)²⟩/⟨(u−⟨u⟩)²⟩), both means over space and initial states",
+        "mean over space and initial states, then the ratio and the root",
+        trivial="the mean of all states and points: 1",
+    ),
     "correlation": Score(
         "correlation of the mean", HIGHER, "Pearson's r of ū and u over space", perfect="1", trivial="unrelated: 0"
     ),

@@ -96,6 +96,17 @@ def test_spread_and_skill_average_squares_over_initial_states_before_the_root() 
     assert (one(scores, "skill") > one(scores, "rmse") * 1.01).all()
 
 
+def test_the_pooled_vrmse_has_one_variance_for_all_initial_states() -> None:
+    ensemble, truth = arrays()
+    offset = np.arange(3, dtype=np.float32)[:, None, None, None, None]  # initial states that differ in their mean
+    ensemble, truth = ensemble + offset, truth + offset
+    found = scored(ensemble, truth)
+    for c in range(2):
+        error = ((ensemble.mean(0) - truth) ** 2)[:, :, c].mean((0, 2, 3))
+        assert one(found, "vrmse_pooled")[c] == pytest.approx((error / truth[:, :, c].var((0, 2, 3))) ** 0.5, rel=1e-5)
+    assert (one(found, "vrmse_pooled") < one(found, "vrmse")).all()
+
+
 def test_crps_is_that_of_loops() -> None:
     ensemble, truth = arrays(members=3, states=2, leads=1, key="loops")
     x, y = ensemble.astype(np.float64)[:, :, 0, 1], truth.astype(np.float64)[:, 0, 1]
