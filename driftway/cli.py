@@ -14,13 +14,14 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from driftway.errors import ConfigError, DriftwayError
 from driftway.storage import without_nan
+from driftway.studies.commands import study
 from driftway.version import __version__
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ Split = Literal["train", "valid", "test"]
 PresetName = Literal[
     "kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers", "burgers-stochastic"
 ]
+PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(
     name="driftway",
@@ -55,6 +57,7 @@ data = App(name="data", help="Make, inspect and check data sets.")
 fit = App(name="fit", help="Fit an autoencoder or a stepper from a configuration.")
 app.command(data)
 app.command(fit)
+app.command(study)
 
 
 @app.command
@@ -243,6 +246,41 @@ def forecast(
     return forecast_run(
         run, data, out, **settings.model_dump(), start=start, sampler=sampler, label=label, seed=seed, force=force
     )
+
+
+@app.command(usage="Usage: driftway tune RUN --for PURPOSE [OPTIONS]")
+def tune(
+    run: Path,
+    /,
+    *,
+    purpose: Annotated[PurposeName, Parameter(name="--for")],
+    data: Path | None = None,
+    calls: PositiveInt = 10,
+    leads: PositiveInt = 10,
+    members: PositiveInt = 8,
+    trajectories: PositiveInt | None = None,
+    starts: PositiveInt | None = None,
+    batch: PositiveInt = 64,
+    seed: NonNegativeInt = 0,
+) -> Result:
+    """Choose a run's sampler, its steps and its dials on the valid split, and store it with the emulator.
+
+    :param run: folder of a finished run; its record becomes tuned.json there
+    :param purpose: what forecasts are for; balance is the geometric mean of crps and spectrum
+    :param data: data set with a valid split, by default the one that the run was fitted to
+    :param calls: most network calls of a step
+    :param leads: number of steps of each forecast
+    :param members: size of each ensemble
+    :param trajectories: how many of the split, by default at most 16
+    :param starts: frames of each trajectory to start from, by default what makes 16 initial states
+    :param batch: rows that run together
+    :param seed: key of the noise
+    """
+    from driftway.tuning import tune_run
+
+    given = {"calls": calls, "leads": leads, "members": members, "trajectories": trajectories, "starts": starts}
+    found = tune_run(run, purpose=purpose, data=data, **given, batch=batch, seed=seed)
+    return InBrief(found, {**found, "chosen": found["chosen"]["name"], "before": found["before"]["name"]})
 
 
 @app.command(usage="Usage: driftway evaluate FORECAST... --data PATH [OPTIONS]")

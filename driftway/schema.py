@@ -124,7 +124,7 @@ class Experiment(Section):
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in a YAML file, with `key.path=value` overrides in place."""
-    return _validated(Experiment, path, override(load_yaml(path), overrides))
+    return validated(Experiment, path, override(load_yaml(path), overrides))
 
 
 def evaluation_of(run: Path, given: Mapping[str, Any]) -> EvaluationSection:
@@ -134,10 +134,11 @@ def evaluation_of(run: Path, given: Mapping[str, Any]) -> EvaluationSection:
     """
     path = run / "config.yaml"
     stored = load_yaml(path).get("evaluation", {}) if path.is_file() else {}
-    return _validated(EvaluationSection, path, merge(stored, dict(given)))
+    return validated(EvaluationSection, path, merge(stored, dict(given)))
 
 
-def _validated(section: type[S], path: str | Path, document: Document) -> S:
+def validated(section: type[S], path: str | Path, document: Document) -> S:
+    """The section that a document read from `path` describes; a ConfigError names file, line, key and remedy."""
     try:
         return section.model_validate(document)
     except ValidationError as error:

@@ -137,17 +137,22 @@ def references(
 ) -> dict[str, xr.Dataset]:
     """What any forecast is measured against: persistence, climatology, and the truth encoded and decoded."""
     first = next(iter(forecasts.values())).attrs
-    states = _initial_states(data, first, truth.sizes["trajectory"])
+    rows = np.arange(truth.sizes["trajectory"])
+    params = data.split(str(first["split"])).conditioning(rows, np.zeros_like(rows)).params
+    found = baselines(data, str(first["split"]), int(first["start"]), truth, layout)
+    return {**found, **floors(run_names(forecasts), truth, params)}
+
+
+def baselines(data: Trajectories, split: str, start: int, truth: xr.Dataset, layout: Layout) -> dict[str, xr.Dataset]:
+    """The forecasts that need no training: persistence and climatology."""
+    states = _initial_states(data, {"split": split, "start": start}, truth.sizes["trajectory"])
     steppers = {"persistence": Persistence(), "climatology": Climatology(_mean_state(data))}
     leads = truth.sizes["lead_time"]
-    found = {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
-    rows = np.arange(len(states))
-    params = data.split(str(first["split"])).conditioning(rows, np.zeros_like(rows)).params
-    return {**found, **_floors(run_names(forecasts), truth, params)}
+    return {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
 
 
-def _floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | None) -> dict[str, xr.Dataset]:
-    """The truth through the autoencoder of the runs, or through each of them where they differ."""
+def floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | None) -> dict[str, xr.Dataset]:
+    """The truth through the autoencoder of runs (folder → name), or through each of them where they differ."""
     emulators = {name: Emulator.load(Path(path)) for path, name in runs.items() if _has_floor(Path(path))}
     different: dict[str, Emulator] = {}
     for name, emulator in emulators.items():

@@ -49,7 +49,10 @@ class Interrupted(DriftwayError):
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.number, self.exit_code = number, 128 + number
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int]]:
+        return type(self), (str(self), self.number)  # it crosses processes
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ fit stepper CONFIG [OVERRIDES...] --out=None --resume=False --force=False
 forecast RUN --data --out --leads=None --members=None --split=None --trajectories=None --batch=None --start=0 \
 --sampler=None --label=None --seed=0 --force=False
 report FOLDER --out=None
+study plan FILE --workers=None --scheduler=None
+study report FOLDER --out=None
+study run FILE --out=None --workers=None --scheduler=None
+tune RUN --for --data=None --calls=10 --leads=10 --members=8 --trajectories=None --starts=None --batch=64 --seed=0
 """
 CODES = {0: "done", 1: "unexpected", 2: "configuration", 3: "data", 4: "diverged", 5: "storage", 130: "", 143: ""}
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -47,7 +51,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
 
 def commands() -> Iterator[list[str]]:
     """The words of every command."""
-    groups = {"data", "fit"}
+    groups = {"data", "fit", "study"}
     for name in app:
         if name in groups:
             yield from ([name, inner] for inner in app[name] if not inner.startswith("-"))

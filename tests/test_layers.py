@@ -17,7 +17,7 @@ ROOT = Path(driftway.__file__).parent
 # itself: its modules may import one another, and what a line below offers.
 LAYERS = """
 errors version glossary lazy
-randomness storage progress
+randomness storage progress processes
 config.*
 data.trajectories
 data.layout
@@ -33,9 +33,11 @@ schema checkpoints
 emulator
 build
 training evaluation simulate doctor
-validation runs forecasting report.*
-workflow scoring
-demo
+validation runs forecasting studies.statistics
+report.*
+workflow scoring candidates purposes
+tuning
+demo studies.*
 cli
 """
 # Inside a function: what a method offers although it is made one layer above.
@@ -44,20 +46,29 @@ DEFERRED = {("emulator", "build")}
 # Packages of others, and the only modules that know of them.
 HOMES = {
     "xarray": {
-        "data.forecasts", "data.zarr_store", "emulator", "evaluation", "scoring", "report.findings",
-        "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page",
+        "data.forecasts", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning", "report.findings",
+        "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page", "report.outcome",
+        "report.study", "report.study_plotting", "studies.statistics", "studies.tables", "studies.results",
+        "studies.judging",
     },
     "zarr": {"data.zarr_store", "data.forecasts"},
     "h5py": {"data.well", "data.well_writer"},
-    "pydantic": {"config.build", "schema"},
+    "pydantic": {"config.build", "schema", "studies.file"},
     "pydantic_core": {"config.build", "schema"},
     "ruamel": {"config.yaml"},
     "safetensors": {"checkpoints"},
     "rich": {"progress"},
-    "cyclopts": {"cli"},
-    "matplotlib": {"report.styling", "report.plotting", "report.pictures", "report.page"},
-    "PIL": {"report.pictures", "report.page"},
-    "jinja2": {"report.page"},
+    "cyclopts": {"cli", "studies.commands"},
+    "distributed": {"studies.engine"},
+    "matplotlib": {
+        "report.styling", "report.panels", "report.plotting", "report.pictures", "report.parts", "report.study",
+        "report.study_plotting",
+    },
+    "PIL": {"report.pictures", "report.page", "report.parts"},
+    "jinja2": {"report.parts"},
+    "scipy": {"studies.statistics"},
+    "pandas": {"studies.tables"},
+    "pyarrow": {"studies.tables"},
 }  # fmt: skip
 EVERYWHERE = {"torch", "numpy"}
 CORE = {

@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from driftway.report import plotting
+from driftway.report.panels import apart
 from driftway.report.plotting import relative_ranks, score_curves, spectra_figure
 from driftway.report.styling import GREYS, evenly, plain, styles, styles_of
 from tests.report_example import METHODS, SMALL, Method, datasets, scores_of
@@ -113,14 +114,14 @@ def test_the_legend_fits_into_the_figure(scores: xr.Dataset) -> None:
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.001, 0.08))
 def test_names_keep_their_order_and_distance_and_stay_inside(levels: list[float], gap: float) -> None:
-    moved = plotting._apart(sorted(levels), gap)
+    moved = apart(sorted(levels), gap)
     assert all(b - a >= gap - 1e-9 for a, b in pairwise(moved))
     assert all(-1e-9 <= level <= 1 + 1e-9 for level in moved)
 
 
 def test_names_that_are_far_apart_are_not_moved() -> None:
-    assert plotting._apart([0.1, 0.5, 0.9], 0.05) == pytest.approx([0.1, 0.5, 0.9])
-    assert plotting._apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+    assert apart([0.1, 0.5, 0.9], 0.05) == pytest.approx([0.1, 0.5, 0.9])
+    assert apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
 
 
 def test_an_axis_is_logarithmic_where_scores_span_more_than_two_decades(scores: xr.Dataset) -> None:
@@ -187,7 +188,7 @@ def test_drawing_changes_neither_scores_nor_settings_and_never_needs_pyplot(scor
         plotting.encode(figure, "png", dpi=30)
     xr.testing.assert_identical(scores, before)
     assert dict(mpl.rcParams) == settings
-    for name in ("plotting", "pictures", "styling", "page"):
+    for name in ("plotting", "panels", "pictures", "styling", "parts", "study_plotting"):
         tree = ast.parse((Path(plotting.__file__).parent / f"{name}.py").read_text())
         imported = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
         assert not any("pyplot" in line for line in imported)

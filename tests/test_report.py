@@ -19,6 +19,7 @@ from PIL import Image
 from driftway.report import page as report
 from driftway.report import plotting
 from driftway.report.page import build
+from driftway.report.parts import encoded
 from tests.report_example import METHODS, Method, Size, study
 
 NASTY = "<script>alert(\"1\")</script> & '$x$' {{ 7*7 }}"
@@ -166,9 +167,9 @@ def test_the_best_forecast_is_seen_first(page: Page) -> None:
 def test_pictures_that_are_too_large_give_way_in_quality() -> None:
     figure = plotting.Figure(figsize=(4, 4))
     figure.subplots().imshow(np.random.default_rng(0).random((200, 200)))
-    kind, data = report._encoded(figure, "svg", 10_000_000)
+    kind, data = encoded(figure, "svg", 10_000_000)
     assert kind == "svg" and len(data) > 60_000
-    kind, small = report._encoded(figure, "svg", 20_000)
+    kind, small = encoded(figure, "svg", 20_000)
     assert kind == "webp" and len(small) <= 20_000
     assert Image.open(io.BytesIO(small)).size[0] >= 64
 

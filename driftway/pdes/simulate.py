@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 
 import numpy as np
 import torch
@@ -16,6 +12,7 @@ from torch import Tensor
 
 from driftway.errors import DivergedError
 from driftway.pdes.presets import Preset
+from driftway.processes import process_pool
 from driftway.randomness import stream
 
 Progress = Callable[[int], None]
@@ -48,7 +45,7 @@ def _pooled(
     preset: Preset, seed: int, chunks: list[list[int]], progress: Progress | None, workers: int
 ) -> Iterator[np.ndarray]:
     pending: deque[Future[np.ndarray]] = deque()
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
+    pool = process_pool(workers)
     try:
         # A bounded queue: finished chunks would fill the memory if the caller were slower than the workers.
         for chunk in chunks:
@@ -60,21 +57,6 @@ def _pooled(
     finally:
         # What has not begun when a trajectory diverges or the caller stops is not waited for.
         pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    torch.set_num_threads(1)
-    # Ctrl-C reaches every process of a terminal; the caller alone has something to say about it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _finished(pending: deque[Future[np.ndarray]], preset: Preset, progress: Progress | None) -> np.ndarray:

@@ -1,34 +1,27 @@
 """One HTML file that shows a forecast study: scores, pictures, spectra, calibration, and what was run.
 
-The file holds its pictures and asks the network for nothing, which its content security policy also forbids. Every
-string of the caller is escaped. It stays below 10 MB: pictures share a budget, and their quality gives way first.
+It stays below 10 MB: pictures share a budget, and their quality gives way first.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from PIL import Image
 
 from driftway.glossary import is_reference, number
 from driftway.report import plotting
 from driftway.report.findings import ensembles, ranking
+from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, uri, write_page
 from driftway.report.pictures import Case, animation, fields_panel
-from driftway.report.plotting import encode, fields_of, finite_methods, score_name
-from driftway.report.styling import Look, Style, styles_of, time_unit
-from driftway.report.tables import Table, band_table, glossary_table, lead_tables, scores_table, summary_table
-from driftway.storage import atomic_write
-from driftway.version import __version__
+from driftway.report.plotting import fields_of, finite_methods, score_name
+from driftway.report.styling import Look, styles_of, time_unit
+from driftway.report.tables import band_table, glossary_table, lead_tables, scores_table, summary_table
 
 # bytes before base64, which adds a third: 2.4 + 2.4 + 2.2 MB of pictures make 9.4 MB of text
 ANIMATIONS, PANELS, FIGURES = 2_400_000, 2_400_000, 2_200_000
@@ -38,44 +31,6 @@ ENSEMBLE = ("crps", "energy_score")
 # beside three for each field: a curve per score, spread and skill, calls twice, training
 FIXED_FIGURES = len(ERRORS) + len(ENSEMBLE) + 4
 NO_ENSEMBLE = "Not defined here: no method gave an ensemble whose members differ and stay finite."
-MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as a data URI, its description, the name it is saved under, its size in CSS pixels, and a still."""
-
-    source: str
-    alt: str
-    caption: str
-    name: str
-    width: int
-    height: int
-    still: str = ""
-
-
-@dataclass(frozen=True)
-class Pane:
-    """What is seen at a time where a section offers a choice; `more` is folded away under its title."""
-
-    label: str = ""
-    pictures: tuple[Picture, ...] = ()
-    tables: tuple[Table, ...] = ()
-    notes: tuple[str, ...] = ()
-    style: Style | None = None
-    more: tuple[Table, ...] = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """One heading of the page; two panes and more are chosen between, and the one numbered `first` is seen first."""
-
-    identity: str
-    title: str
-    text: str
-    panes: tuple[Pane, ...]
-    choice: str = ""
-    first: int = 0
 
 
 def build(
@@ -105,34 +60,15 @@ def build(
         *_score_sections(scores, look, limit),
         *_cost_sections(scores, curves or {}, look, limit),
     ]
-    page = _template().render(
+    return write_page(
+        path,
         title=title,
         lede=_lede(scores),
         findings=findings,
-        sections=[section for section in sections if section.panes],
+        sections=sections,
         run=run,
         glossary=glossary_table(scores),
-        version=__version__,
     )
-    atomic_write(path, page.encode())
-    return path
-
-
-def _template():  # type: ignore[no-untyped-def]
-    environment = Environment(
-        loader=PackageLoader("driftway.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["fingerprint"] = _fingerprint
-    return environment.get_template("report.html.j2")
-
-
-def _fingerprint(script: str) -> str:
-    """What a content security policy calls this script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode()
 
 
 def _lede(scores: xr.Dataset) -> str:
@@ -141,18 +77,14 @@ def _lede(scores: xr.Dataset) -> str:
     references = [method for method in methods if is_reference(method)]
     last = f"{scores['lead_time'].values[-1]:.4g} {time_unit(scores)}".rstrip()
     count, most = len(ensembles(scores)), int(scores["members"].max())
-    among = f" ({_counted(count, 'ensemble')} of up to {most} members)" if count else ""
+    among = f" ({counted(count, 'ensemble')} of up to {most} members)" if count else ""
     parts = [
-        f"{_counted(len(methods) - len(references), 'forecast')} of {', '.join(fields_of(scores))}{among}",
-        f"from {_counted(scores.attrs['initial_states'], 'initial state')}",
-        f"{_counted(scores.sizes['lead_time'], 'lead time')} up to {last}",
+        f"{counted(len(methods) - len(references), 'forecast')} of {', '.join(fields_of(scores))}{among}",
+        f"from {counted(scores.attrs['initial_states'], 'initial state')}",
+        f"{counted(scores.sizes['lead_time'], 'lead time')} up to {last}",
     ]
     beside = f"; beside {', '.join(references)}" if references else ""
     return ", ".join(parts) + beside + "."
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _scores_section(scores: xr.Dataset, look: Look) -> Section:
@@ -194,8 +126,8 @@ def _animation(case: Case, method: str, field: str, limit: int) -> Picture:
     alt = f"Animation of {field} from lead {times[0]} to {times[-1]}: the truth beside the forecast by {method}"
     seen = "truth, forecast and error" if case.happened(field).ndim > 2 else "truth and forecast"
     caption = f"{field} by {method}: {seen} through the lead times."
-    name = f"{_file_name(method, field)}-animation.webp"
-    return Picture(_uri("webp", data), alt, caption, name, *size, still=_uri("webp", last.getvalue()))
+    name = f"{file_name(method, field)}-animation.webp"
+    return Picture(uri("webp", data), alt, caption, name, *size, still=uri("webp", last.getvalue()))
 
 
 def _panel(case: Case, method: str, field: str, limit: int) -> Picture:
@@ -207,38 +139,7 @@ def _panel(case: Case, method: str, field: str, limit: int) -> Picture:
         f"{field} by {method}. Truth and forecast share one colour scale, set by the truth; the error has its own. "
         "Grey is not finite."
     )
-    return _picture(fields_panel(case, method, field=field), _file_name(method, field), alt, caption, limit, "png")
-
-
-def _picture(figure: Figure, name: str, alt: str, caption: str, limit: int, kind: str = "svg") -> Picture:
-    kind, data = _encoded(figure, kind, limit)
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Picture(_uri(kind, data), alt, caption, f"{name}.{kind}", width, height)
-
-
-def _encoded(figure: Figure, kind: str, limit: int) -> tuple[str, bytes]:
-    """The figure as `kind`, or as the first smaller form that fits: PNG, then WebP of falling size."""
-    data = encode(figure, kind)
-    if len(data) > limit and kind != "png":
-        kind, data = "png", encode(figure, "png")
-    if len(data) <= limit:
-        return kind, data
-    image = Image.open(io.BytesIO(data)).convert("RGB")
-    while True:
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=85, method=3)
-        if buffer.tell() <= limit or min(image.size) < 64:
-            return "webp", buffer.getvalue()
-        image = image.resize((image.width * 5 // 6, image.height * 5 // 6))
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
-
-
-def _file_name(*parts: str) -> str:
-    joined = "-".join(parts).casefold()
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in joined).strip("-") or "figure"
+    return pictured(fields_panel(case, method, field=field), file_name(method, field), alt, caption, limit, "png")
 
 
 def _score_sections(scores: xr.Dataset, look: Look, limit: int) -> list[Section]:
@@ -267,7 +168,7 @@ def _curve_pane(scores: xr.Dataset, name: str, look: Look, limit: int) -> Pane:
         return Pane(label, notes=(f"{label} is not defined for any method.",))
     caption = f"{label} against lead time. Averaged over {scores[name].attrs.get('averaging', '')}."
     figure = plotting.score_curves(scores, name, look)
-    picture = _picture(figure, _file_name(name), _last_values(scores, name), caption, limit)
+    picture = pictured(figure, file_name(name), _last_values(scores, name), caption, limit)
     return Pane(label, (picture,), more=lead_tables(scores, name, look))
 
 
@@ -288,7 +189,7 @@ def _spread_panes(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...
     order = scores["spread_skill"].attrs.get("averaging", "")
     caption = f"1 is calibrated, below is too narrow, above too wide; the band is {low} to {high}. Averaged: {order}."
     figure, alt = plotting.spread_skill_figure(scores, look), _last_values(scores, "spread_skill")
-    ratio = _picture(figure, "spread-skill", alt, caption, limit)
+    ratio = pictured(figure, "spread-skill", alt, caption, limit)
     pairs = [
         Pane(f"spread and skill of {field}", (_spread_and_skill(scores, field, look, limit),))
         for field in fields_of(scores)
@@ -300,7 +201,7 @@ def _spread_and_skill(scores: xr.Dataset, field: str, look: Look, limit: int) ->
     figure = plotting.spread_and_skill_figure(scores, field, look)
     alt = f"Spread and skill of {field} against lead time, for {', '.join(finite_methods(scores, 'spread_skill'))}"
     caption = f"{field}: in a calibrated ensemble of M members, spread = √(M/(M+1))·skill at every lead time."
-    return _picture(figure, _file_name("spread", field), alt, caption, limit)
+    return pictured(figure, file_name("spread", field), alt, caption, limit)
 
 
 Draw = Callable[[xr.Dataset, str, Look, int], Pane]
@@ -323,7 +224,7 @@ def _spectra(scores: xr.Dataset, field: str, look: Look, limit: int) -> Pane:
         "rough, below too smooth. Averaged over members and initial states."
     )
     figure = plotting.spectra_figure(scores, field, look)
-    picture = _picture(figure, _file_name("spectra", field), alt, caption, limit)
+    picture = pictured(figure, file_name("spectra", field), alt, caption, limit)
     return Pane(field, (picture,), more=(band_table(scores, field, look),) if "spectral_rmse" in scores else ())
 
 
@@ -335,7 +236,7 @@ def _ranks(scores: xr.Dataset, field: str, look: Look, limit: int) -> Pane:
         "bias."
     )
     figure = plotting.rank_histogram_figure(scores, field, look)
-    return Pane(field, (_picture(figure, _file_name("ranks", field), alt, caption, limit),))
+    return Pane(field, (pictured(figure, file_name("ranks", field), alt, caption, limit),))
 
 
 def _cost_sections(scores: xr.Dataset, curves: Mapping[str, Any], look: Look, limit: int) -> list[Section]:
@@ -346,7 +247,7 @@ def _cost_sections(scores: xr.Dataset, curves: Mapping[str, Any], look: Look, li
     if any("loss" in record for records in curves.values() for record in records):
         alt = f"Training loss against step for {', '.join(curves)}"
         caption = "Losses of different runs weigh different quantities: compare each with itself only."
-        training = (Pane("", (_picture(plotting.training_figure(curves, look), "training", alt, caption, limit),)),)
+        training = (Pane("", (pictured(plotting.training_figure(curves, look), "training", alt, caption, limit),)),)
     return [
         Section("calls", "Calls and quality", "", tuple(calls), "Score"),
         Section("training", "Training", "", training),
@@ -360,4 +261,4 @@ def _calls_pane(scores: xr.Dataset, name: str, look: Look, limit: int) -> Pane:
     )
     caption = f"{label}, mean over lead times, against the network calls of one step; lower left is better."
     figure = plotting.calls_figure(scores, name, look)
-    return Pane(label, (_picture(figure, f"calls-{name}", alt, caption, limit),))
+    return Pane(label, (pictured(figure, f"calls-{name}", alt, caption, limit),))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -13,14 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from driftway.glossary import is_reference
+from driftway.report.panels import name_all, name_curves, panels, small_panels, wide_range
 from driftway.report.styling import INK, PALE, Look, Style, evenly, house_style, lead_label, plain, styles_of, time_unit
 
 # a ratio inside this band is what the emulation literature accepts as calibrated
 CALIBRATED = (0.8, 1.1)
-# an axis whose largest value is this many times its smallest is logarithmic
-DYNAMIC_RANGE = 100.0
-# inches of a letter of a label, and of what stands before it in a legend
-LETTER, HANDLE = 0.068, 0.55
 TRUTH = Style("black")
 
 
@@ -71,29 +67,13 @@ def score_curves(scores: xr.Dataset, name: str, look: Look | None = None) -> Fig
     """
     look, drawn, fields = look or styles_of(scores), finite_methods(scores, name), fields_of(scores)
     with house_style():
-        figure, axes = _panels(len(fields), drawn)
+        figure, axes = panels(len(fields), drawn)
         for field, ax in zip(fields, axes, strict=True):
-            _curves(ax, scores.sel(field=field), name, drawn, look)
+            lead_curves(ax, scores.sel(field=field), name, drawn, look)
             ax.set_ylabel(plain(score_name(scores, name, field)))
             _titled(ax, field, fields)
-        _key(figure, axes)
+        name_all(figure, axes)
     return figure
-
-
-def _panels(count: int, methods: Sequence[str] = ()) -> tuple[Figure, list[Axes]]:
-    """One wide panel with room for labels at its right, or rows of up to three."""
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    size = (6.2 + LETTER * _longest(methods), 4.2) if count == 1 else (4.2 * columns, 2.9 * rows + 0.7)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in axes[count:]:
-        ax.remove()
-    return figure, axes[:count]
-
-
-def _longest(methods: Sequence[str]) -> int:
-    return max((len(method) for method in methods), default=0)
 
 
 def _titled(ax: Axes, field: str, fields: Sequence[str]) -> None:
@@ -102,7 +82,8 @@ def _titled(ax: Axes, field: str, fields: Sequence[str]) -> None:
         ax.set_title(plain(field))
 
 
-def _curves(ax: Axes, scores: xr.Dataset, name: str, drawn: Sequence[str], look: Look) -> None:
+def lead_curves(ax: Axes, scores: xr.Dataset, name: str, drawn: Sequence[str], look: Look) -> None:
+    """One score of one field against lead time; `name_low` and `name_high`, if there, are shaded between."""
     lead = scores["lead_time"].values
     for method in drawn:
         row = scores.sel({"method": method})
@@ -111,81 +92,10 @@ def _curves(ax: Axes, scores: xr.Dataset, name: str, drawn: Sequence[str], look:
         if f"{name}_low" in scores and f"{name}_high" in scores and not is_reference(method):
             low, high = row[f"{name}_low"].values, row[f"{name}_high"].values
             ax.fill_between(lead, low, high, color=look[method].color, alpha=0.12, linewidth=0)
-    if _wide_range(scores[name].sel({"method": list(drawn)}).values):
+    if wide_range(scores[name].sel({"method": list(drawn)}).values):
         ax.set_yscale("log")
     ax.set_xlabel(lead_label(scores))
     ax.update_datalim([(lead[0], np.nan), (lead[-1], np.nan)], updatey=False)
-
-
-def _wide_range(values: np.ndarray) -> bool:
-    finite = values[np.isfinite(values)]
-    return finite.size > 0 and finite.min() > 0 and finite.max() > DYNAMIC_RANGE * finite.min()
-
-
-# --- which curve is which ------------------------------------------------------------------------------------------
-
-
-def _key(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Names at the ends of the curves of one panel, or a legend below several."""
-    if len(axes) == 1:
-        _name_curves(axes[0])
-        return
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        columns = max(1, int(figure.get_figwidth() / (LETTER * _longest(labels) + HANDLE)))
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)), handlelength=3)
-
-
-class _End(NamedTuple):
-    """Where a curve ends, as fractions of its panel, and what it is."""
-
-    x: float
-    y: float
-    label: str
-    color: str
-
-
-def _name_curves(ax: Axes) -> None:
-    """Each curve's name at the right of the panel, in its colour, with a line from the curve's last point."""
-    ax.autoscale_view()
-    ends = sorted((end for line in ax.get_lines() if (end := _end(ax, line)) is not None), key=lambda end: end.y)
-    height = 0.8 * ax.get_figure(root=True).get_figheight()  # type: ignore[union-attr]
-    for end, level in zip(ends, _apart([end.y for end in ends], 0.16 / height), strict=True):
-        pointer = {"linestyle": "-" if end.x > 0.9 else ":", "linewidth": 0.6, "color": end.color}
-        ax.annotate(
-            end.label,
-            (end.x, end.y),
-            (1.07, level),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8.5,
-            color=end.color,
-            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3, **pointer},
-        )
-
-
-def _end(ax: Axes, line: object) -> _End | None:
-    label, data = line.get_label(), line.get_xydata()  # type: ignore[attr-defined]
-    finite = data[np.isfinite(data).all(1)]
-    if label.startswith("_") or len(finite) == 0:
-        return None
-    x, y = ax.transAxes.inverted().transform(ax.transData.transform(finite[-1]))
-    stopped = len(finite) < len(data) and not np.isfinite(data[-1, 1])
-    name = f"{label} (diverged)" if stopped else label
-    return _End(float(x), float(np.clip(y, 0, 1)), name, line.get_color())  # type: ignore[attr-defined]
-
-
-def _apart(levels: Sequence[float], gap: float) -> list[float]:
-    """Rising levels moved as little as possible to be `gap` apart, within [0, 1] if they fit: isotonic regression."""
-    blocks: list[list[float]] = []
-    for k, level in enumerate(levels):
-        blocks.append([level - gap * k])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1] += last
-    flat = [float(np.mean(block)) for block in blocks for _ in block]
-    return [max(0.0, min(value, 1 - gap * (len(flat) - 1))) + gap * k for k, value in enumerate(flat)]
 
 
 # --- ensembles -----------------------------------------------------------------------------------------------------
@@ -195,18 +105,18 @@ def spread_skill_figure(scores: xr.Dataset, look: Look | None = None) -> Figure:
     """Per field: the spread–skill ratio over the calibrated band."""
     look, drawn, fields = look or styles_of(scores), finite_methods(scores, "spread_skill"), fields_of(scores)
     with house_style():
-        figure, axes = _panels(len(fields), drawn)
+        figure, axes = panels(len(fields), drawn)
         for field, ax in zip(fields, axes, strict=True):
             row = scores.sel(field=field)
             ax.axhspan(*CALIBRATED, color=PALE, alpha=0.6, linewidth=0)
             ax.axhline(1, color=INK, linewidth=0.8)
-            _curves(ax, row, "spread_skill", drawn, look)
+            lead_curves(ax, row, "spread_skill", drawn, look)
             highest = float(np.nanmax(row["spread_skill"].values, initial=0))
             ax.set_yscale("linear")
             ax.set_ylim(0, np.clip(1.05 * highest, 1.25, 3))
             ax.set_ylabel("spread / skill")
             _titled(ax, field, fields)
-        _key(figure, axes)
+        name_all(figure, axes)
     return figure
 
 
@@ -215,7 +125,7 @@ def spread_and_skill_figure(scores: xr.Dataset, field: str, look: Look | None = 
     look, drawn = look or styles_of(scores), finite_methods(scores, "spread_skill")
     row = scores[["spread", "skill"]].sel(field=field)
     with house_style():
-        figure, axes = _small_panels(len(drawn), sharey=True)
+        figure, axes = small_panels(len(drawn), sharey=True)
         for method, ax in zip(drawn, axes, strict=False):
             here = row.sel({"method": method})
             ax.plot(here["lead_time"], here["skill"], color=look[method].color, label="skill")
@@ -231,16 +141,6 @@ def spread_and_skill_figure(scores: xr.Dataset, field: str, look: Look | None = 
     return figure
 
 
-def _small_panels(count: int, sharey: bool = False, columns: int = 3) -> tuple[Figure, list[Axes]]:
-    columns = min(max(count, 1), columns)
-    rows = -(-max(count, 1) // columns)
-    figure = Figure(figsize=(2.9 * columns + 0.4, 1.75 * rows + 0.4), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
-    for ax in axes[count:]:
-        ax.set_axis_off()
-    return figure, axes
-
-
 def rank_histogram_figure(scores: xr.Dataset, field: str, look: Look | None = None) -> Figure:
     """How often the truth had each rank among the members, over what a calibrated ensemble gives: flat at 1.
 
@@ -249,7 +149,7 @@ def rank_histogram_figure(scores: xr.Dataset, field: str, look: Look | None = No
     """
     look, drawn = look or styles_of(scores), finite_methods(scores, "rank_histogram")
     with house_style():
-        figure, axes = _small_panels(len(drawn))
+        figure, axes = small_panels(len(drawn))
         for method, ax in zip(drawn, axes, strict=False):
             ratio = relative_ranks(of(scores["rank_histogram"], method).sel(field=field))
             ax.bar(np.arange(len(ratio)), ratio, width=1, color=look[method].color, alpha=0.75, edgecolor="white")
@@ -301,7 +201,7 @@ def spectra_figure(scores: xr.Dataset, field: str, look: Look | None = None, lea
         grid[0][0].set_ylim(*_power_limits(waves, drawn))
         grid[0][0].set_ylabel(plain(f"power of {field}"))
         grid[1][0].set_ylabel("forecast / truth")
-        _key(figure, list(grid.flat))
+        name_all(figure, list(grid.flat))
     return figure
 
 
@@ -344,7 +244,7 @@ def calls_figure(scores: xr.Dataset, name: str, look: Look | None = None) -> Fig
     points = calls_points(scores, name)
     look = look or styles_of(scores)
     with house_style():
-        figure, (ax,) = _panels(1, list(points))
+        figure, (ax,) = panels(1, list(points))
         for method, (x, y) in points.items():
             ax.plot([x], [y], label=plain(method), **{**look[method].curve(), "markersize": 7})
         ax.set_xscale("log")
@@ -352,7 +252,7 @@ def calls_figure(scores: xr.Dataset, name: str, look: Look | None = None) -> Fig
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.minorticks_off()
         ax.set(xlabel="network calls per step", ylabel=plain(score_name(scores, name)))
-        _name_curves(ax)
+        name_curves(ax)
     return figure
 
 
@@ -371,11 +271,11 @@ def training_figure(curves: Mapping[str, Sequence[Mapping[str, float]]], look: L
     curves: run → records of its `metrics.jsonl`; those without `loss` are left out
     """
     with house_style():
-        figure, (ax,) = _panels(1, list(curves))
+        figure, (ax,) = panels(1, list(curves))
         for run, records in curves.items():
             points = np.array([(record["step"], record["loss"]) for record in records if "loss" in record])
             if len(points):
                 ax.loglog(*points.T, label=plain(run), color=look[run].color, linewidth=1.4)
         ax.set(xlabel="training step", ylabel="loss (each run's own)")
-        _name_curves(ax)
+        name_curves(ax)
     return figure

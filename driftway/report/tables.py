@@ -43,13 +43,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under column heads, what the table is, and notes under it."""
+    """Rows under column heads, what the table is, and notes under it; `prose` is words rather than numbers."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     latex: str = ""
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def _is_number(value: Any) -> bool:
     return numeric and math.isfinite(value)
 
 
-def _table(title: str, scores: xr.Dataset, look: Look, methods: Sequence[str], columns: Iterable[Column]) -> Table:
+def method_table(
+    title: str, scores: xr.Dataset, look: Look, methods: Sequence[str], columns: Iterable[Column]
+) -> Table:
     """A row per method, references last; only forecasts can be best, and only those that never diverged."""
     columns, references = list(columns), [is_reference(method) for method in methods]
     ranked = [not is_reference(m) and int(of(scores["failures"], m)) == 0 for m in methods]
@@ -113,7 +116,7 @@ def summary_table(scores: xr.Dataset, field: str, look: Look) -> Table:
         *_plain(scores, {"ms_per_step": "ms per step"}),
     ]
     title = f"Means over lead times; the best forecast in bold, references below; {UNDEFINED} is not defined."
-    table = _table(title, scores, look, methods, columns)
+    table = method_table(title, scores, look, methods, columns)
     return replace(table, notes=_summary_notes(scores), latex=latex(table))
 
 
@@ -191,7 +194,7 @@ def scores_table(scores: xr.Dataset, field: str, look: Look) -> Table:
         Column(score_name(scores, name, field), means[name].values.tolist(), scores[name].attrs.get("better", ""))
         for name in map(str, means)
     ]
-    table = _table("All scores, means over lead times", scores, look, _methods(scores), columns)
+    table = method_table("All scores, means over lead times", scores, look, _methods(scores), columns)
     return replace(table, latex=latex(table))
 
 
@@ -207,7 +210,7 @@ def lead_tables(scores: xr.Dataset, name: str, look: Look) -> tuple[Table, ...]:
         values = scores[name].sel({"field": field, "method": methods}).transpose("method", "lead_time").values
         columns = [Column(f"{lead:.4g}", values[:, k].tolist(), better) for k, lead in zip(chosen, leads, strict=True)]
         title = f"{score_name(scores, name, field)} of {field} by {lead_label(scores)}"
-        return _table(title, scores, look, methods, columns)
+        return method_table(title, scores, look, methods, columns)
 
     return tuple(table(field) for field in fields_of(scores)) if methods else ()
 
@@ -217,7 +220,7 @@ def band_table(scores: xr.Dataset, field: str, look: Look) -> Table:
     bands = [str(band) for band in scores["band"].values]
     attributes = scores["spectral_rmse"].attrs
     title = f"{score_name(scores, 'spectral_rmse')} by band of wavenumbers, {attributes.get('formula', '')}"
-    table = _table(title, scores, look, _methods(scores), _band_columns(scores, field, bands))
+    table = method_table(title, scores, look, _methods(scores), _band_columns(scores, field, bands))
     notes = (str(attributes["averaging"]),) if "averaging" in attributes else ()
     return replace(table, notes=notes, latex=latex(table))
 
@@ -232,7 +235,7 @@ def glossary_table(scores: xr.Dataset) -> Table:
         return tuple(Cell(text) for text in (score_name(scores, name), *texts))
 
     title = "Scores of this page; the documentation of driftway.metrics has the references"
-    return Table(title, ("score", *keys), tuple(row(name) for name in names))
+    return Table(title, ("score", *keys), tuple(row(name) for name in names), prose=True)
 
 
 def latex(table: Table) -> str:
@@ -251,3 +254,17 @@ def _escaped(text: str) -> str:
 def _bold(cell: Cell) -> str:
     text = rf"\textbf{{{_escaped(cell.text)}}}" if cell.best else _escaped(cell.text)
     return f"{text} ({_escaped(cell.detail)})" if cell.detail else text
+
+
+def markdown(table: Table) -> str:
+    """The table as one of Markdown, best values bold, details in parentheses."""
+
+    def line(texts: Iterable[str]) -> str:
+        return "| " + " | ".join(text.replace("|", r"\|").replace("\n", ", ") for text in texts) + " |"
+
+    def shown(cell: Cell) -> str:
+        text = f"**{cell.text}**" if cell.best else cell.text
+        return f"{text} ({cell.detail})" if cell.detail else text
+
+    ruler = line(["---", *["---:"] * (len(table.head) - 1)])
+    return "\n".join([line(table.head), ruler, *(line(map(shown, row)) for row in table.rows)])

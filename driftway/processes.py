@@ -1,0 +1,31 @@
+"""Worker processes: one thread each, and none outlives the process that started it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """An executor of spawned processes, so that a script that uses it needs `if __name__ == "__main__"`."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    # Ctrl-C reaches every process of a terminal; the caller alone has something to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,230 @@
+"""How long a study will take, measured before it starts: at most a second or two of every part, by all workers at once.
+
+Each row takes a few optimiser steps on random states of the right shape, forecasts a few of them to disk and scores
+these; all else is counting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from driftway.build import build_codec
+from driftway.codecs import Chain
+from driftway.config.yaml import Document
+from driftway.data import Trajectories
+from driftway.data.trajectories import Transitions
+from driftway.emulator import Emulator
+from driftway.evaluation import score
+from driftway.networks.autoencoder import Autoencoder
+from driftway.randomness import generator, stream
+from driftway.schema import Experiment
+from driftway.simulate import preset_named
+from driftway.studies.file import Row, Study, expand_dial, restore
+from driftway.studies.plan import DATA, Task
+from driftway.studies.protocol import Built, Shape, build_row, shape_of
+from driftway.training import Batches, Trainer
+
+T = TypeVar("T")
+LONG, MANY = 1.0, 30  # seconds that a part is measured for, and repeats that are enough
+ROWS = 64  # states that are stepped at once
+LEADS = 2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Seconds of a row: an optimiser step, a validation, a forecast's step of one member, its network calls alone
+    and how many these are, and scoring one lead of one initial state."""
+
+    step: float = 0.0
+    validation: float = 0.0
+    forecast: float = 0.0
+    calls: float = 0.0
+    score: float = 0.0
+
+
+def estimate(study: Study, tasks: dict[str, Task], pool: Executor) -> dict[str, float]:
+    """Seconds that each of some tasks will take on one worker."""
+    described, needed = study.described(), {task.about for task in tasks.values()}
+    parts = {
+        name: pool.submit(_quietly, _autoencoder_unit, described, name) for name in study.autoencoders if name in needed
+    }
+    rows = {name: pool.submit(_quietly, _row_unit, described, name) for name in study.rows if name in needed}
+    simulation = pool.submit(_quietly, _simulation, described, "")
+    units = {name: future.result() for name, future in rows.items()}
+    encoding = {name: future.result() for name, future in parts.items()}
+    known = {DATA: simulation.result()}
+    for name, task in tasks.items():
+        if task.kind == "autoencoder":
+            known[name] = encoding[task.about]
+        elif task.kind in COSTS:
+            known[name] = COSTS[task.kind](study, study.rows[task.about], units[task.about])
+    return known
+
+
+# --- counting ------------------------------------------------------------------------------------------------------
+
+
+def _training(row: Row, unit: Unit, steps: int) -> float:
+    settings = row.experiment.training
+    return steps * unit.step + -(-steps // settings.validate_every) * unit.validation
+
+
+def _forecasts(unit: Unit, states: int, leads: int, members: int) -> float:
+    return states * leads * (members * unit.forecast + unit.score * members)
+
+
+def _trial(study: Study, row: Row, unit: Unit) -> float:
+    tuning = study.about.tuning
+    assert tuning is not None
+    members = tuning.members if row.generative else 1
+    judging = _forecasts(unit, tuning.trajectories, tuning.leads, members)
+    return _training(row, unit, tuning.steps or row.experiment.training.steps) + judging
+
+
+def _fit(study: Study, row: Row, unit: Unit) -> float:
+    return _training(row, unit, row.experiment.training.steps)
+
+
+def _score(study: Study, row: Row, unit: Unit) -> float:
+    evaluation = row.experiment.evaluation
+    states = evaluation.trajectories or shape_of(study).trajectories.test
+    members = evaluation.members if row.generative else 1
+    return _forecasts(unit, states, evaluation.leads, members)
+
+
+def _curve(study: Study, row: Row, unit: Unit) -> float:
+    curves = study.about.curves
+    assert curves is not None
+    own = int(row.experiment.stepper.get("sampler", {"steps": 2}).get("steps", 2))
+    dials = [change.get("steps", own) for dial in row.dials for _, change in expand_dial(dial)[1]]
+    rows = curves.trajectories * curves.leads * curves.members
+    fixed = unit.forecast - unit.calls + unit.score
+    return sum(rows * (fixed + unit.calls * steps / own) for steps in (*curves.steps, *dials))
+
+
+COSTS: dict[str, Callable[[Study, Row, Unit], float]] = {
+    "trial": _trial,
+    "fit": _fit,
+    "score": _score,
+    "curve": _curve,
+}
+
+
+# --- measuring, in a worker ----------------------------------------------------------------------------------------
+
+
+def _timed(work: Callable[[int], object], least: int = 2) -> float:
+    """Seconds of one of the repeats of `work` that fill `LONG`, or are `MANY`, after one that does not count."""
+    work(0)
+    began, k = time.perf_counter(), 0
+    while k < least or (k < MANY and time.perf_counter() - began < LONG):
+        k += 1
+        work(k)
+    return (time.perf_counter() - began) / k
+
+
+def _quietly(measure: Callable[[Study, str], T], described: Document, name: str) -> T:
+    """A measurement of a study's part; its progress is not shown."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return measure(restore(described, Path("study.json")), name)
+
+
+def _row_unit(study: Study, name: str) -> Unit:
+    row, shape = study.rows[name], shape_of(study)
+    built = build_row(study, row, shape)
+    emulator = Emulator(built.codec, built.stepper, shape.layout, {"fields": 0, "parameters": 0})
+    states = generator("cost").standard_normal((8, *shape.layout.shape)).astype(np.float32)
+    with torch.no_grad():
+        encoded = built.codec.encode(torch.from_numpy(states))
+    transitions = _random(shape, tuple(encoded.shape[1:]))
+    training = _training_step(built.stepper, transitions, row.experiment) if row.network == name else 0.0
+    checked = row.experiment.training.validation
+    rows = min(checked.trajectories, shape.trajectories.valid) * (checked.members if row.generative else 1)
+    leads = min(checked.leads, shape.frames - 1)
+    validation = leads * _steps(built, encoded, rows) if row.network == name else 0.0
+    members = row.experiment.evaluation.members if row.generative else 1
+    forecast, scoring = _forecast(emulator, states, members)
+    return Unit(training, validation, forecast, _steps(built, encoded, ROWS) / ROWS, scoring)
+
+
+def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
+    """Random transitions of encoded states."""
+    states = generator("cost").standard_normal((8, 16, *inner)).astype(np.float32)
+    fields = type(shape.layout.fields)(tuple(map(str, range(inner[0]))), ("1",) * inner[0])
+    axes = tuple(type(a).uniform(a.name, n, a.length) for a, n in zip(shape.layout.axes, inner[1:], strict=True))
+    return Trajectories(states, fields, axes, 1.0).transitions()
+
+
+def _training_step(model: nn.Module, transitions: Transitions, experiment: Experiment) -> float:
+    size = experiment.training.batch
+    prepare = getattr(model, "prepare", None)
+    if prepare is not None:
+        prepare(lambda: [transitions.batch(np.arange(ROWS))])
+    periods = (1,) * (len(transitions.data.axes)) if experiment.training.augment else ()
+    return _timed(Trainer(model, Batches(transitions, size, 0, periods), experiment.training, 0).step, 5)
+
+
+@torch.no_grad()
+def _steps(built: Built, encoded: torch.Tensor, rows: int) -> float:
+    """One step of `rows` states in encoded space."""
+    state = encoded[[k % len(encoded) for k in range(rows)]]
+
+    def step(k: int) -> object:
+        return built.stepper.step(state, stream=stream("cost", k, rows=range(rows)))
+
+    return _timed(step, 1)
+
+
+def _forecast(emulator: Emulator, states: np.ndarray, members: int) -> tuple[float, float]:
+    """Seconds of one step of one member, to disk, and of scoring one member at one lead."""
+    some = states[: max(1, min(len(states), ROWS // members))]
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        forecast = emulator.forecast(some, LEADS, members, out=Path(folder) / "f.zarr", batch=ROWS)
+        made = time.perf_counter() - began
+        truth = forecast.isel(realization=0, drop=True).load()
+        began = time.perf_counter()
+        score({"row": forecast}, truth, emulator.layout)
+        scored = time.perf_counter() - began
+    number = len(some) * LEADS * members
+    return made / number, scored / number
+
+
+def _autoencoder_unit(study: Study, name: str) -> float:
+    """All of an autoencoder: its steps, and encoding every state once."""
+    experiment, shape = study.autoencoders[name], shape_of(study)
+    codec, _ = build_codec(experiment.codec, shape.signature)
+    *before, model = codec.codecs
+    assert isinstance(model, Autoencoder)
+    step = _training_step(model, _random(shape, shape.layout.shape), experiment)
+    frames = torch.randn(ROWS, *shape.layout.shape)
+    chain = Chain(*before, model)
+    with torch.no_grad():
+        encode = _timed(lambda _: chain.encode(frames)) / ROWS
+    return experiment.training.steps * step + encode * sum(shape.trajectories) * shape.frames
+
+
+def _simulation(study: Study, name: str) -> float:
+    """The simulation with as many processes as the machine has processors."""
+    source = study.about.data
+    if source.preset is None:
+        return 0.0
+    preset = preset_named(source.preset, source.overrides)
+    solver, rows = preset.solver, min(preset.solver.chunk, sum(preset.trajectories))
+    state, noise = solver.initial(stream("cost", rows=range(rows))), stream("cost", "forcing", rows=range(rows))
+    step = _timed(lambda _: solver.step(state, stream=noise))
+    chunks = -(-sum(preset.trajectories) // rows)
+    return step * preset.steps * -(-chunks // (os.cpu_count() or 1))

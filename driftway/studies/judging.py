@@ -1,0 +1,119 @@
+"""Scores of a fitted run on one split, with what its forecast costs; a training that diverged scores as a failure."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from driftway.data import Trajectories, open_data
+from driftway.data.forecasts import open_forecast
+from driftway.data.layout import Layout
+from driftway.evaluation import score
+from driftway.forecasting import COST, forecast_run
+from driftway.samplers import Sampler
+from driftway.scoring import baselines, floors, truth_for
+from driftway.workflow import finished
+
+COSTS = (*COST, "forecast_seconds", "peak_memory")
+MEMORY = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """From which states, how far and with how many members."""
+
+    split: str
+    leads: int
+    members: int
+    trajectories: int | None = None
+    batch: int = 64
+
+
+def judge(
+    run: Path,
+    data: Path,
+    judged: Judged,
+    label: str,
+    stride: int = 1,
+    sampler: Sampler | None = None,
+    picture: Path | None = None,
+) -> xr.Dataset:
+    """All scores of a run as `driftway.evaluation.score` gives them, of the one method `label`, and its costs.
+
+    stride: frames of the data in one step; picture: where to keep the forecast from the first initial state
+    """
+    part = _part(open_data(data), judged)
+    truth, layout = _truth(part, judged, stride)
+    if not finished(run):
+        return _costs(score({label: truth.expand_dims("realization") * np.nan}, truth, layout), {})
+    scratch = Path(tempfile.mkdtemp(prefix="forecast-", dir=run))
+    try:
+        with peak_memory() as memory:
+            settings = {"leads": judged.leads, "members": judged.members, "split": judged.split, "batch": judged.batch}
+            count = part.shape[0]
+            began = time.perf_counter()
+            forecast_run(run, data, scratch / "f.zarr", **settings, trajectories=count, sampler=sampler, label=label)
+            seconds = time.perf_counter() - began
+        forecast = open_forecast(scratch / "f.zarr")
+        found = score({label: forecast}, truth, layout)
+        costs = {name: forecast.attrs[name] for name in COST if name in forecast.attrs}
+        if picture is not None:
+            forecast_run(run, data, picture, **settings, trajectories=1, sampler=sampler, label=label, force=True)
+        return _costs(found, {**costs, "forecast_seconds": seconds, "peak_memory": memory[0]})
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def judge_references(runs: Mapping[str, str], data: Path, judged: Judged, stride: int) -> dict[str, xr.Dataset]:
+    """Scores of persistence, climatology and the truth through the autoencoders of runs (folder → name)."""
+    whole = open_data(data)
+    part = _part(whole, judged)
+    truth, layout = _truth(part, judged, stride)
+    rows = np.arange(part.shape[0])
+    params = part.conditioning(rows, np.zeros_like(rows)).params
+    beside = {**baselines(whole, judged.split, 0, truth, layout), **floors(runs, truth, params)}
+    return {name: _costs(score({name: forecast}, truth, layout), {}) for name, forecast in beside.items()}
+
+
+def _part(data: Trajectories, judged: Judged) -> Trajectories:
+    part = data.split(judged.split)
+    return part if judged.trajectories is None else part.select(range(min(judged.trajectories, part.shape[0])))
+
+
+def _truth(part: Trajectories, judged: Judged, stride: int) -> tuple[xr.Dataset, Layout]:
+    layout = Layout(part.fields, part.axes, part.dt * stride, part.time_units)
+    return truth_for(part, 0, judged.leads, stride), layout
+
+
+def _costs(scores: xr.Dataset, costs: dict[str, float]) -> xr.Dataset:
+    return scores.assign({name: ("method", [float(costs.get(name, math.nan))]) for name in COSTS})
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """By how many bytes the block raised the process's resident memory at most; NaN where Linux does not tell."""
+    grown = [math.nan]
+    before = _resident("VmRSS")
+    try:
+        MEMORY[0].write_text("5")  # forget the peak so far
+    except OSError:
+        before = math.nan
+    yield grown
+    grown[0] = _resident("VmHWM") - before
+
+
+def _resident(name: str) -> float:
+    try:
+        lines = MEMORY[1].read_text().splitlines()
+    except OSError:
+        return math.nan
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith(name)), math.nan)
