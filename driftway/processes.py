@@ -16,6 +16,11 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
 
 
+def processors() -> int:
+    """How many processes to start: one per processor, but one in all in a daemon, such as Dask's workers are."""
+    return 1 if multiprocessing.current_process().daemon else os.cpu_count() or 1
+
+
 def _begin() -> None:
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of a terminal; the caller alone has something to say about it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from driftway.config.yaml import nearest, plain
 from driftway.data import Trajectories, inspect, open_zarr, unwritten, write_zarr
 from driftway.errors import ConfigError
 from driftway.pdes import PRESETS, Preset, simulate
+from driftway.processes import processors
 from driftway.progress import progress
 from driftway.version import __version__
 
@@ -27,7 +27,7 @@ def make_data(
     DivergedError where a solver blows up, StorageError where `out` exists or cannot be written.
     """
     chosen = preset_named(preset, overrides)
-    rows, workers, began = range(sum(chosen.trajectories)), os.cpu_count() or 1, time.time()
+    rows, workers, began = range(sum(chosen.trajectories)), processors(), time.time()
     template = _template(chosen, seed)
     with write_zarr(out, template, force) as writer, progress(f"simulating {preset}", len(rows) * chosen.steps) as task:
         done = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -15,84 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import driftway
 from driftway.cli import main
-from driftway.config import dump_yaml
-from driftway.errors import ConfigError
-from driftway.studies.engine import makespan, urgency
-from driftway.studies.file import Study, expand_dial, load_study, restore
+from driftway.data import open_data
+from driftway.errors import ConfigError, DataError, DriftwayError, StorageError
+from driftway.simulate import make_data, preset_named
+from driftway.studies.engine import executor, makespan, urgency
+from driftway.studies.file import expand_dial, load_study, restore
 from driftway.studies.plan import Task, plan
-from driftway.studies.protocol import check_fair, shape_of, steps_of
 from driftway.studies.results import collect, curves
 from driftway.studies.run import run_study
 from driftway.studies.tasks import choice, record_of, stored
 from tests.refusals import refusal
-
-NETWORK = {"type": "unet", "width": 8, "blocks": 1, "embedding": 8}
-BASE: dict[str, Any] = {
-    "name": "base",
-    "data": {"path": "data.zarr"},
-    "stepper": {"type": "deterministic"},
-    "training": {"steps": 1},
-}
-BRIDGE = {"stepper": {"type": "generative", "noise": "fitted", "sampler": {"type": "euler_maruyama", "steps": 2}}}
-TRAINING = {"steps": 6, "batch": 4, "checkpoint_every": 2, "validate_every": 6, "validation": {"leads": 2}}
-NOISELESS = {"prediction": "noise", "interpolant": {"type": "follmer", "scale": 0.0}}
-RATES = {"training.learning_rate": [1e-3, 2e-3]}
-
-
-def document(**changes: Any) -> dict[str, Any]:
-    """A study of three networks and four rows on 32 points."""
-    overrides = ["size=[32]", "length=[22.0]", "frames=13", "trajectories=[6, 2, 3]", "burn_in=10.0"]
-    return {
-        "name": "tiny",
-        "data": {"preset": "kuramoto-sivashinsky", "overrides": overrides},
-        "seeds": [0, 1],
-        "tolerance": 0.2,
-        "common": {"stepper": {"network": NETWORK}, "training": TRAINING, "evaluation": {"leads": 4, "members": 3}},
-        "tuning": {"trials": 2, "steps": 3, "trajectories": 2, "leads": 2, "members": 2},
-        "curves": {"steps": [1, 2], "trajectories": 2, "leads": 2, "members": 2},
-        "rows": {
-            "plain": {"file": "base.yaml", "tune": RATES},
-            "bridge": {
-                "file": "bridge.yaml",
-                "tune": {"stepper.noise.factor": [0.5, 1.0]},
-                "dials": [{"temperature": [0.0, 1.0]}],
-            },
-            "silent": {
-                "like": "bridge",
-                "set": {"stepper": {"sampler": {"temperature": 0.0}}, "evaluation": {"members": 1}},
-            },
-            "guess": {
-                "like": "bridge",
-                "set": {"guess": "plain"},
-                "tune": RATES,
-                "exempt": "its guess was trained before it",
-                "seeds": 1,
-            },
-        },
-        **changes,
-    }
-
-
-def written(folder: Path, study: dict[str, Any]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "base.yaml").write_text(dump_yaml(BASE))
-    (folder / "bridge.yaml").write_text(dump_yaml({"extends": "base.yaml", **BRIDGE}))
-    path = folder / "tiny.yaml"
-    path.write_text(dump_yaml(study))
-    return path
-
-
-def loaded(folder: Path, **changes: Any) -> Study:
-    return load_study(written(folder, document(**changes)))
-
-
-def with_row(name: str, **changes: Any) -> dict[str, Any]:
-    """The rows, one of them changed or added."""
-    rows = document()["rows"]
-    return {"rows": {**rows, name: {**rows.get(name, {}), **changes}}}
-
+from tests.tiny_study import NOISELESS, RATES, document, loaded, with_row, written
 
 # --- the file ------------------------------------------------------------------------------------------------------
 
@@ -150,9 +84,19 @@ def test_a_dial_sweeps_one_setting() -> None:
         (with_row("plain", tune={"training.rate": [1, 2]}), "unknown key 'rate'"),
         (with_row("plain", set={"stepper": {"network": {"with": 8}}}), "unknown key 'with' of unet"),
         (with_row("plain", set={"codec": [{"type": "run", "path": "ae"}]}), "codec runs are the study's autoencoders"),
-        (with_row("guess", set={"guess": "silent"}), "guess should name a deterministic row, plain; got 'silent'"),
+        (with_row("guess", set={"guess": "silent"}), "should name a deterministic row above, plain; got 'silent'"),
+        (with_row("plain", set={"guess": "plain"}), "a deterministic row above, there is none; got 'plain'"),
+        (with_row("guess", set={"guess": "plain", "codec": []}), "has another codec than its guess 'plain'"),
+        (with_row("silent", file="base.yaml"), "has a file and is like 'bridge': give one of the two"),
+        (with_row("plain", set={"codec": [{"type": "autoencoder"}]}), "codec should be a run of an autoencoder"),
+        ({"autoencoders": {"ae": {"file": "base.yaml"}}}, r"ae: codec should be \[standardize, autoencoder\]"),
         (with_row("plain", seeds=1), "has more seeds than 'plain', which it needs"),
         (with_row("bridge", dials=[{"steps": 3}]), "a dial has one setting with a list of values, got 0"),
+        (with_row("bridge", dials=[{"temperture": [0.0]}]), "unknown key 'temperture' .* did you mean 'temperature'"),
+        (with_row("plain", dials=[{"temperature": [0.0]}]), "has dials, but no sampler"),
+        ({"curves": {"steps": [1, 0]}}, "curves.steps.1: should be greater than or equal to 1"),
+        ({"seeds": [1, 1]}, "seeds: a seed is there twice"),
+        ({"data": {"preset": "burgers", "overrides": ["sise=[8]"]}}, "no number 'sise'; did you mean 'size'"),
         (with_row("bridge", set={"stepper": NOISELESS}), "follmer cannot be made with .*: need scale > 0"),
         ({"tuning": None}, "has tune, but the study has no tuning"),
         ({"data": {}}, "either a preset or a path"),
@@ -175,44 +119,6 @@ def test_a_row_that_is_there_twice_is_refused_with_both_lines(tmp_path: Path) ->
     path.write_text(path.read_text() + "  plain:\n    file: base.yaml\n")
     with pytest.raises(ConfigError, match=r"tiny.yaml:\d+: rows.plain: duplicate key; first in line \d+"):
         load_study(path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (with_row("bridge", set={"training": {"steps": 7}}), "row 'bridge' has optimiser steps 7 and 'plain' 6"),
-        (with_row("bridge", set={"training": {"batch": 5}}), "row 'bridge' has training.batch 5 and 'plain' 4"),
-        (with_row("bridge", set={"evaluation": {"leads": 3}}), "row 'bridge' has evaluation.leads 3"),
-        (with_row("bridge", set={"evaluation": {"members": 5}}), r"ensembles of \[3, 5\] members"),
-        ({"tolerance": 0.001}, "row 'bridge' has .* weights and 'plain' .*: more than 0% apart"),
-    ],
-)  # fmt: skip
-def test_no_row_gets_more_than_another(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    study = loaded(tmp_path, **changes)
-    with pytest.raises(ConfigError, match=message):
-        check_fair(study, shape_of(study))
-
-
-def test_steps_of_a_guess_count_and_a_reason_exempts(tmp_path: Path) -> None:
-    study = loaded(tmp_path)
-    assert steps_of(study, study.rows["guess"]) == 12 and steps_of(study, study.rows["bridge"]) == 6
-    check_fair(study, shape_of(study))
-    rows = document()["rows"]
-    del rows["guess"]["exempt"]
-    fairless = loaded(tmp_path, rows=rows)
-    with pytest.raises(ConfigError, match="row 'guess' has optimiser steps 12 and 'plain' 6"):
-        check_fair(fairless, shape_of(fairless))
-
-
-STUDIES = sorted(path for path in (Path(driftway.__file__).parent / "experiments" / "studies").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("path", [path for path in STUDIES if path.stem != "base"], ids=lambda path: path.stem)
-def test_the_studies_of_the_package_are_fair(path: Path) -> None:
-    study = load_study(path)
-    assert study.about.name == path.stem
-    sizes = check_fair(study, shape_of(study))
-    assert all(400_000 < size < 425_000 for name, size in sizes.items() if not study.rows[name].exempt)
 
 
 # --- the plan ------------------------------------------------------------------------------------------------------
@@ -315,13 +221,53 @@ def test_a_second_run_does_nothing_and_a_new_row_only_what_is_new(finished: Path
     ("changes", "named"),
     [
         (with_row("plain", tune={"training.learning_rate": [1e-3, 3e-3]}), "row 'plain'"),
-        ({"seeds": [0, 1, 2]}, "about"),
+        ({"seeds": [0, 1, 2]}, "seeds"),
     ],
 )
 def test_scored_rows_keep_their_meaning(finished: Path, changes: dict[str, Any], named: str, tmp_path: Path) -> None:
     path = written(tmp_path, document(**changes))
     with pytest.raises(ConfigError, match=f"{named} is not as in .*out, whose test scores would mix two settings"):
         run_study(path, finished / "out", workers=1)
+
+
+def test_a_row_that_was_left_out_keeps_its_meaning(finished: Path, tmp_path: Path) -> None:
+    """What it left behind would be taken for that of the row that comes back; and a folder may be moved."""
+    out, rows = tmp_path / "moved", document()["rows"]
+    shutil.copytree(finished / "out", out)
+    guess = rows.pop("guess")
+    assert run_study(written(tmp_path, document(rows=rows)), out, workers=1)["done"] == 0
+    changed = {**guess, "tune": {"training.learning_rate": [1e-3, 3e-3]}}
+    with pytest.raises(ConfigError, match="row 'guess' is not as in"):
+        run_study(written(tmp_path, document(rows={**rows, "guess": changed})), out, workers=1)
+    assert run_study(written(tmp_path, document()), out, workers=1)["done"] == 0
+
+
+def test_other_data_in_the_place_of_those_of_a_study_are_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "out", tmp_path / "out")
+    sums = tmp_path / "out" / "data.zarr" / "trajectory" / "SHA256SUMS"
+    sums.write_text("".join(reversed(sums.read_text().splitlines(keepends=True))))
+    with pytest.raises(DataError, match=r"data.zarr has changed since the study in .*out began"):
+        run_study(written(tmp_path, document()), tmp_path / "out", workers=1)
+
+
+def test_a_task_that_fails_is_named_and_the_time_until_then_kept(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished / "out", out)
+    shutil.rmtree(out / "scores" / "plain")
+    (out / "scores" / "plain").write_text("in the way")
+    record_of(out, Task("score", "plain", 1)).unlink()
+    before = json.loads((out / "manifest.json").read_text())["sessions"]
+    with pytest.raises(StorageError, match=r"task score/plain/1: cannot write .*: a file is in the way"):
+        run_study(written(tmp_path, document()), out, workers=1)
+    *sessions, last = json.loads((out / "manifest.json").read_text())["sessions"]
+    assert sessions == before and last["seconds"] > 0 and last["predicted_seconds"] == 0
+    (out / "scores" / "plain").unlink()
+    assert run_study(written(tmp_path, document()), out, workers=1)["done"] == 1
+
+
+def test_a_worker_that_is_ended_is_told_in_a_line() -> None:
+    with pytest.raises(DriftwayError, match="a worker was ended, perhaps for lack of memory"), executor(1) as pool:
+        pool.submit(os._exit, 1).result()
 
 
 def test_a_study_that_was_killed_goes_on_to_the_same_weights(finished: Path, tmp_path: Path) -> None:
@@ -333,11 +279,13 @@ def test_a_study_that_was_killed_goes_on_to_the_same_weights(finished: Path, tmp
             [*command, "--workers", "1"], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         until = time.monotonic() + 120
-        while not list((tmp_path / "out" / wanted).rglob("*.json")) and process.poll() is None:
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        try:
+            while not list((tmp_path / "out" / wanted).rglob("*.json")) and process.poll() is None:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
     run_study(path, tmp_path / "out", workers=1)
     assert scores(tmp_path / "out") == {k: v for k, v in scores(finished / "out").items() if "/one/" not in k}
 
@@ -347,7 +295,7 @@ def test_a_training_that_diverges_is_counted_and_never_chosen(tmp_path: Path) ->
     rows = {"plain": rows["plain"], "bridge": {**rows["bridge"], "tune": {"stepper.noise.factor": [1e30, 1.0]}}}
     rows["wild"] = {
         "file": "bridge.yaml",
-        "set": {"stepper": {"antithetic": True}},
+        "set": {"training": {"ema": 0.5}},
         "tune": {"stepper.noise.factor": [1e30, 1e31]},
     }
     run_study(written(tmp_path, document(rows=rows, seeds=[0], curves=None)), tmp_path / "out", workers=2)
@@ -359,15 +307,29 @@ def test_a_training_that_diverges_is_counted_and_never_chosen(tmp_path: Path) ->
     assert int(found["failures"]) == 3 and math.isnan(float(found["crps"].mean(skipna=False)))
 
 
-def test_tasks_run_on_a_dask_cluster(tmp_path: Path) -> None:
+def test_tasks_run_on_a_dask_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers' working directory is not that of the command."""
     import distributed
 
     rows = {"plain": document()["rows"]["plain"]}
     path = written(tmp_path, document(rows=rows, seeds=[0]))
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        found = run_study(path, tmp_path / "out", workers=1, scheduler=cluster.scheduler_address)
+        monkeypatch.chdir(tmp_path)
+        found = run_study(path, Path("out"), workers=1, scheduler=cluster.scheduler_address)
     assert found["done"] == found["of"] == 7
     assert np.isfinite(collect(stored(tmp_path / "out"), tmp_path / "out")["crps"].sel(row="plain")).all()
+
+
+def test_a_worker_of_dask_simulates_by_itself(tmp_path: Path) -> None:
+    """It is a daemon and may start no process; the trajectories are more than are stepped together."""
+    import distributed
+
+    assert preset_named("kolmogorov").solver.chunk < 12
+    few = ("trajectories=[10, 1, 1]", "frames=2", "burn_in=0.0")
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        client.submit(make_data, "kolmogorov", tmp_path / "data.zarr", overrides=few).result()
+    assert open_data(tmp_path / "data.zarr").shape[0] == 12
 
 
 # --- the command line ----------------------------------------------------------------------------------------------

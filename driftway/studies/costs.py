@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,10 +24,11 @@ from driftway.build import build_codec
 from driftway.codecs import Chain
 from driftway.config.yaml import Document
 from driftway.data import Trajectories
-from driftway.data.trajectories import Transitions
+from driftway.data.trajectories import Conditioning, Transitions
 from driftway.emulator import Emulator
 from driftway.evaluation import score
 from driftway.networks.autoencoder import Autoencoder
+from driftway.processes import processors
 from driftway.randomness import generator, stream
 from driftway.schema import Experiment
 from driftway.simulate import preset_named
@@ -100,7 +100,7 @@ def _fit(study: Study, row: Row, unit: Unit) -> float:
 
 def _score(study: Study, row: Row, unit: Unit) -> float:
     evaluation = row.experiment.evaluation
-    states = evaluation.trajectories or shape_of(study).trajectories.test
+    states = evaluation.trajectories or getattr(shape_of(study).trajectories, evaluation.split)
     members = evaluation.members if row.generative else 1
     return _forecasts(unit, states, evaluation.leads, members)
 
@@ -145,19 +145,19 @@ def _quietly(measure: Callable[[Study, str], T], described: Document, name: str)
 def _row_unit(study: Study, name: str) -> Unit:
     row, shape = study.rows[name], shape_of(study)
     built = build_row(study, row, shape)
-    emulator = Emulator(built.codec, built.stepper, shape.layout, {"fields": 0, "parameters": 0})
+    emulator = Emulator(built.codec, built.stepper, shape.layout)
     states = generator("cost").standard_normal((8, *shape.layout.shape)).astype(np.float32)
     with torch.no_grad():
-        encoded = built.codec.encode(torch.from_numpy(states))
+        encoded = built.codec.encode(torch.from_numpy(states), _known(shape, len(states)).params)
     transitions = _random(shape, tuple(encoded.shape[1:]))
     training = _training_step(built.stepper, transitions, row.experiment) if row.network == name else 0.0
     checked = row.experiment.training.validation
     rows = min(checked.trajectories, shape.trajectories.valid) * (checked.members if row.generative else 1)
     leads = min(checked.leads, shape.frames - 1)
-    validation = leads * _steps(built, encoded, rows) if row.network == name else 0.0
+    validation = leads * _steps(built, encoded, rows, _known(shape, rows)) if row.network == name else 0.0
     members = row.experiment.evaluation.members if row.generative else 1
-    forecast, scoring = _forecast(emulator, states, members)
-    return Unit(training, validation, forecast, _steps(built, encoded, ROWS) / ROWS, scoring)
+    forecast, scoring = _forecast(emulator, states, members, shape)
+    return Unit(training, validation, forecast, _steps(built, encoded, ROWS, _known(shape, ROWS)) / ROWS, scoring)
 
 
 def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
@@ -165,7 +165,20 @@ def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
     states = generator("cost").standard_normal((8, 16, *inner)).astype(np.float32)
     fields = type(shape.layout.fields)(tuple(map(str, range(inner[0]))), ("1",) * inner[0])
     axes = tuple(type(a).uniform(a.name, n, a.length) for a, n in zip(shape.layout.axes, inner[1:], strict=True))
-    return Trajectories(states, fields, axes, 1.0).transitions()
+    known = {
+        "static": {f"field {k}": np.zeros(inner[1:]) for k in range(shape.signature.fields)},
+        "parameters": {f"parameter {k}": np.zeros(len(states)) for k in range(shape.signature.parameters)},
+    }
+    return Trajectories(states, fields, axes, 1.0, **known).transitions()
+
+
+def _known(shape: Shape, rows: int) -> Conditioning:
+    """Zeros in place of what a step may know besides the state."""
+    fields, parameters = shape.signature.fields, shape.signature.parameters
+    return Conditioning(
+        torch.zeros(rows, fields, *shape.layout.shape[1:]) if fields else None,
+        torch.zeros(rows, parameters) if parameters else None,
+    )
 
 
 def _training_step(model: nn.Module, transitions: Transitions, experiment: Experiment) -> float:
@@ -178,22 +191,23 @@ def _training_step(model: nn.Module, transitions: Transitions, experiment: Exper
 
 
 @torch.no_grad()
-def _steps(built: Built, encoded: torch.Tensor, rows: int) -> float:
+def _steps(built: Built, encoded: torch.Tensor, rows: int, known: Conditioning) -> float:
     """One step of `rows` states in encoded space."""
     state = encoded[[k % len(encoded) for k in range(rows)]]
 
     def step(k: int) -> object:
-        return built.stepper.step(state, stream=stream("cost", k, rows=range(rows)))
+        return built.stepper.step(state, known, stream("cost", k, rows=range(rows)))
 
     return _timed(step, 1)
 
 
-def _forecast(emulator: Emulator, states: np.ndarray, members: int) -> tuple[float, float]:
+def _forecast(emulator: Emulator, states: np.ndarray, members: int, shape: Shape) -> tuple[float, float]:
     """Seconds of one step of one member, to disk, and of scoring one member at one lead."""
     some = states[: max(1, min(len(states), ROWS // members))]
+    known = _known(shape, len(some))
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        forecast = emulator.forecast(some, LEADS, members, out=Path(folder) / "f.zarr", batch=ROWS)
+        began, out = time.perf_counter(), Path(folder) / "f.zarr"
+        forecast = emulator.forecast(some, LEADS, members, conditioning=known, out=out, batch=ROWS)
         made = time.perf_counter() - began
         truth = forecast.isel(realization=0, drop=True).load()
         began = time.perf_counter()
@@ -213,12 +227,12 @@ def _autoencoder_unit(study: Study, name: str) -> float:
     frames = torch.randn(ROWS, *shape.layout.shape)
     chain = Chain(*before, model)
     with torch.no_grad():
-        encode = _timed(lambda _: chain.encode(frames)) / ROWS
+        encode = _timed(lambda _: chain.encode(frames, _known(shape, ROWS).params)) / ROWS
     return experiment.training.steps * step + encode * sum(shape.trajectories) * shape.frames
 
 
 def _simulation(study: Study, name: str) -> float:
-    """The simulation with as many processes as the machine has processors."""
+    """The simulation, with as many processes as may be started."""
     source = study.about.data
     if source.preset is None:
         return 0.0
@@ -227,4 +241,4 @@ def _simulation(study: Study, name: str) -> float:
     state, noise = solver.initial(stream("cost", rows=range(rows))), stream("cost", "forcing", rows=range(rows))
     step = _timed(lambda _: solver.step(state, stream=noise))
     chunks = -(-sum(preset.trajectories) // rows)
-    return step * preset.steps * -(-chunks // (os.cpu_count() or 1))
+    return step * preset.steps * -(-chunks // processors())

@@ -31,6 +31,8 @@ def executor(workers: int, scheduler: str | None = None) -> Iterator[Executor]:
         pool = process_pool(workers)
         try:
             yield pool
+        except BrokenProcessPool as error:
+            raise DriftwayError("a worker was ended, perhaps for lack of memory: run the study again") from error
         finally:
             pool.shutdown(cancel_futures=True)
         return
@@ -93,14 +95,14 @@ def carry_out(
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 name = running.pop(future)
-                failure = failure or _failure(future, folder, name)
+                failure = failure or _failure(future, name)
                 finished.add(name)
                 bar.advance(weight(name), f"{len(finished)} of {len(tasks)} tasks, last {name}")
     if failure is not None:
         raise failure
 
 
-def _failure(future: Future[dict[str, Any]], folder: Path, name: str) -> Exception | None:
+def _failure(future: Future[dict[str, Any]], name: str) -> BaseException | None:
     """Why a task failed, as an error to raise."""
     try:
         error = future.exception()
@@ -112,6 +114,9 @@ def _failure(future: Future[dict[str, Any]], folder: Path, name: str) -> Excepti
         error.args = (f"task {name}: {error}",)
         return error
     if isinstance(error, BrokenProcessPool):
-        return DriftwayError(f"the process of task {name} was ended, perhaps for lack of memory; run the study again")
-    assert isinstance(error, Exception)
+        return DriftwayError(
+            f"a worker was ended while task {name} was under way, perhaps for lack of memory: run the study again, "
+            "with fewer --workers if there is too little"
+        )
+    error.add_note(f"in task {name}")
     return error

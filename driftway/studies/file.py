@@ -7,24 +7,33 @@ networks.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from driftway.build import check_codec, check_stepper
+from driftway.build import build_sampler, check_codec, check_stepper, describe_sampler
+from driftway.config import placed
 from driftway.config.yaml import Document, Located, load_yaml, locate, merge, nearest, place_of, plain
 from driftway.errors import ConfigError
 from driftway.glossary import is_reference
 from driftway.schema import Experiment, Section, validated
+from driftway.simulate import preset_named
+from driftway.steppers import Generative
 
 NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 NAMED = "letters, digits, '.', '_' and '-', not '.' first"
 FREE = ("name", "evaluation")  # what two rows with one network may differ in, besides the sampler
+# What tuning leaves alone: it is compared at one value, or what other tasks rely on.
+FIXED = ("seed", "data", "codec", "guess", "evaluation", "training.steps", "training.batch", "stepper.antithetic")
+CODECS = ([], ["run"], ["standardize"], ["run", "standardize"])  # those that a stepper takes
+
+Count = Annotated[int, Field(ge=1)]
 
 
 class SourceSection(Section):
@@ -40,19 +49,19 @@ class PartSection(Section):
     """An experiment file, and what is changed in it."""
 
     file: str | None = Field(default=None, description="experiment; relative to the study file")
-    like: str | None = Field(default=None, description="another row, in place of a file")
     set: dict[str, Any] = Field(default={}, description="laid over all else")
 
 
 class RowSection(PartSection):
     """One row of the comparison."""
 
+    like: str | None = Field(default=None, description="another row, in place of a file")
     tune: dict[str, list[Any]] = Field(default={}, description="key.path → candidates; all combinations are tried")
     dials: list[dict[str, Any]] = Field(
         default=[], description="changes of the sampler, one of them a list: how far scores move after training"
     )
     seeds: int | None = Field(default=None, ge=1, description="how many of the study's seeds; null: all")
-    exempt: str | None = Field(default=None, min_length=10, description="why the row may differ in steps or size")
+    exempt: str | None = Field(default=None, min_length=10, description="why the row may be trained otherwise")
 
 
 class TuningSection(Section):
@@ -68,7 +77,7 @@ class TuningSection(Section):
 class CurvesSection(Section):
     """Scores against sampling steps and along the dials, on the validation split."""
 
-    steps: tuple[int, ...] = Field(strict=False, description="sampling steps that are tried")
+    steps: tuple[Count, ...] = Field(strict=False, description="sampling steps that are tried")
     seeds: int = Field(default=1, ge=1, description="of how many of the seeds")
     trajectories: int = Field(default=8, ge=1, description="initial states")
     leads: int = Field(default=10, ge=1, description="steps of each forecast")
@@ -81,7 +90,9 @@ class StudySection(Section):
     name: str = Field(pattern=NAME, max_length=100, description=NAMED)
     title: str = Field(default="", description="what the report is called")
     data: SourceSection = Field(description=SourceSection.__doc__)
-    seeds: tuple[int, ...] = Field(min_length=1, strict=False, description="trainings of each row")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        min_length=1, strict=False, description="trainings of each row"
+    )
     autoencoders: dict[str, PartSection] = Field(default={}, description="name → experiment, fitted once")
     common: dict[str, Any] = Field(default={}, description="laid over the file of every row")
     tolerance: float = Field(default=0.02, gt=0, lt=1, description="by how much numbers of weights may differ")
@@ -107,6 +118,17 @@ class Row:
     def generative(self) -> bool:
         """Whether it samples."""
         return self.experiment.stepper["type"] == "generative"
+
+    @property
+    def autoencoder(self) -> str | None:
+        """The autoencoder whose latents it steps."""
+        return next((codec["path"] for codec in self.experiment.codec if "path" in codec), None)
+
+    @cached_property
+    def tried(self) -> list[Experiment]:
+        """The experiment with each of the trials' changes."""
+        place = place_of(self.name)
+        return [_experiment(Path(place.source if place else "tune"), merge(self.document, t)) for t in self.trials]
 
 
 @dataclass(frozen=True)
@@ -169,14 +191,26 @@ def load_study(path: str | Path) -> Study:
         about = about.model_copy(update={"data": about.data.model_copy(update={"path": str(place.resolve())})})
     if (about.data.preset is None) == (about.data.path is None):
         raise ConfigError(f"{locate(document, ['data'])}: should have either a preset or a path")
-    autoencoders = {
-        name: _experiment(path, _document(path, document["autoencoders"], name, {})) for name in about.autoencoders
-    }
-    rows = _rows(path, about, document)
-    study = Study(about, rows, autoencoders)
-    for row in rows.values():
-        _check_references(study, row, document["rows"])
+    if about.data.preset is not None:
+        with placed(document["data"], "preset"):
+            preset_named(about.data.preset, about.data.overrides)
+    if len(set(about.seeds)) < len(about.seeds):
+        raise ConfigError(f"{locate(document, ['seeds'])}: a seed is there twice: give different ones")
+    autoencoders = {key: _autoencoder(path, document["autoencoders"], key) for key in document.get("autoencoders", {})}
+    study = Study(about, _rows(path, about, document), autoencoders)
+    for row in study.rows.values():
+        _check_references(study, row)
+        _check_tuning(study, row)
+        _check_dials(study, row)
     return study
+
+
+def _autoencoder(path: Path, parts: Document, name: str) -> Experiment:
+    experiment = _experiment(path, _document(path, parts, name, {}))
+    *before, last = [None, *(codec["type"] for codec in experiment.codec)]
+    if last != "autoencoder" or set(before) - {None, "standardize"}:
+        raise ConfigError(f"{place_of(name)}: codec should be [standardize, autoencoder], in this order")
+    return experiment
 
 
 def _rows(path: Path, about: StudySection, document: Document) -> dict[str, Row]:
@@ -196,7 +230,7 @@ def _rows(path: Path, about: StudySection, document: Document) -> dict[str, Row]
         network = next((r.name for r in rows.values() if r.network == r.name and _same(r.experiment, experiment)), name)
         trials, dials = _trials(about, name, network, document["rows"]), document["rows"][name].get("dials", [])
         seeds, exempt = about.seeds[: given.seeds], given.exempt or ""
-        rows[name] = Row(str(name), documents[name], experiment, str(network), trials, tuple(dials), seeds, exempt)
+        rows[name] = Row(name, documents[name], experiment, str(network), trials, tuple(dials), seeds, exempt)
     return rows
 
 
@@ -204,7 +238,9 @@ def _document(
     path: Path, parts: Document, name: str, common: Document, above: Mapping[str, Document] | None = None
 ) -> Document:
     """The experiment of a part: its file, or the row that it is like, and what is laid over it."""
-    part = parts[name]
+    part, key = parts[name], next(key for key in parts if key == name)
+    if part.get("like") is not None and part.get("file") is not None:
+        raise ConfigError(f"{place_of(key)}: has a file and is like '{part['like']}': give one of the two")
     if above and part.get("like") is not None:
         base = above[part["like"]]
     elif part.get("file") is not None:
@@ -214,8 +250,8 @@ def _document(
             raise ConfigError(f"{place_of(part['file'])}: there is no file '{file}'{nearest(file.name, siblings)}")
         base = merge(load_yaml(file), common)
     else:
-        key = next(key for key in parts if key == name)
-        raise ConfigError(f"{place_of(key)}: needs a file, or like: NAME of a row above")
+        remedy = "" if above is None else ", or like: NAME of a row above"
+        raise ConfigError(f"{place_of(key)}: needs a file{remedy}")
     return {**merge(base, part.get("set", {})), "name": str(name)}
 
 
@@ -265,27 +301,63 @@ def _nested(path: str, value: Any) -> Document:
     return value
 
 
-def _check_references(study: Study, row: Row, rows: Document) -> None:
-    """Autoencoders and guesses are those of this study."""
-    place = place_of(next(key for key in rows if key == row.name))
-    for codec in row.experiment.codec:
-        known = study.autoencoders
-        if "path" in codec and codec["path"] not in known:
-            raise ConfigError(
-                f"{place}: codec runs are the study's autoencoders, got '{codec['path']}'"
-                f"{nearest(codec['path'], known) or '; there are'} {', '.join(known) or 'none'}"
-            )
-    guess = row.experiment.guess
-    if guess is not None and (guess not in study.rows or study.rows[guess].generative or guess == row.name):
-        names = [other.name for other in study.networks if not other.generative]
-        raise ConfigError(f"{place}: guess should name a deterministic row, {', '.join(names)}; got '{guess}'")
+def _check_references(study: Study, row: Row) -> None:
+    """Autoencoders and guesses are those of this study, and what a row needs stands above it."""
+    place, known = place_of(row.name), study.autoencoders
+    if row.autoencoder is not None and row.autoencoder not in known:
+        raise ConfigError(
+            f"{place}: codec runs are the study's autoencoders, got '{row.autoencoder}'"
+            f"{nearest(row.autoencoder, known) or '; there are'} {', '.join(known) or 'none'}"
+        )
+    types = [codec["type"] for codec in row.experiment.codec]
+    if types not in CODECS:
+        raise ConfigError(f"{place}: codec should be a run of an autoencoder, if any, and standardize; got {types}")
+    guess, names = row.experiment.guess, list(study.rows)
+    above = [other for other in names[: names.index(row.name)] if not study.rows[other].generative]
+    if guess is not None and guess not in above:
+        there = ", ".join(above) or "there is none"
+        raise ConfigError(f"{place}: guess should name a deterministic row above, {there}; got '{guess}'")
+    if guess is not None and study.rows[guess].experiment.codec != row.experiment.codec:
+        raise ConfigError(f"{place}: has another codec than its guess '{guess}': give both the same")
     for other in (row.network, guess):
         if other is not None and len(study.rows[other].seeds) < len(row.seeds):
             raise ConfigError(f"{place}: has more seeds than '{other}', which it needs")
-    for trial in row.trials:
-        _experiment(Path(place.source if place else "tune"), merge(row.document, trial))
-    for dial in row.dials:
-        expand_dial(dial)
+
+
+def _check_tuning(study: Study, row: Row) -> None:
+    """Trials can be made, and change nothing that rows must have in common or that another row has chosen."""
+    shared = [other.name for other in study.rows.values() if other.network == row.name != other.name]
+    fixed, before = [*FIXED, *(["stepper.sampler"] if shared else [])], plain(row.experiment.model_dump())
+    for experiment in row.tried:
+        after = plain(experiment.model_dump())
+        changed = next((key for key in fixed if _entry(before, key) != _entry(after, key)), None)
+        if changed is not None:
+            why = f"'{shared[0]}' shares the network" if changed == "stepper.sampler" else "the protocol fixes it"
+            raise ConfigError(f"{place_of(row.name)}: tune changes {changed}, but {why}: take it out")
+
+
+def _entry(document: Document, path: str) -> Any:
+    *above, last = path.split(".")
+    return reduce(lambda inner, key: inner[key], above, document).get(last)
+
+
+def _check_dials(study: Study, row: Row) -> None:
+    """The samplers of the curves can be made."""
+    changes = [change for dial in row.dials for _, change in expand_dial(dial)[1]]
+    if not row.generative:
+        if changes:
+            raise ConfigError(f"{place_of(row.name)}: has dials, but no sampler: take them out")
+        return
+    steps = [] if study.about.curves is None else [{"steps": steps} for steps in study.about.curves.steps]
+    for experiment in (row.experiment, *row.tried):
+        for change in (*steps, *changes):
+            build_sampler(merge(sampler_of(experiment), change))
+
+
+def sampler_of(experiment: Experiment) -> Document:
+    """The sampler of a generative row as it is described, the stepper's own where the row gives none."""
+    default = inspect.signature(Generative).parameters["sampler"].default
+    return experiment.stepper.get("sampler") or describe_sampler(default)
 
 
 def expand_dial(dial: Mapping[str, Any]) -> tuple[str, list[tuple[Any, Document]]]:

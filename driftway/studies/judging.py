@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,6 +23,7 @@ from driftway.evaluation import score
 from driftway.forecasting import COST, forecast_run
 from driftway.samplers import Sampler
 from driftway.scoring import baselines, floors, truth_for
+from driftway.tuning import field_scales
 from driftway.workflow import finished
 
 COSTS = (*COST, "forecast_seconds", "peak_memory")
@@ -49,28 +52,39 @@ def judge(
 ) -> xr.Dataset:
     """All scores of a run as `driftway.evaluation.score` gives them, of the one method `label`, and its costs.
 
-    stride: frames of the data in one step; picture: where to keep the forecast from the first initial state
+    label: different for those that judge one run at a time; stride: frames of the data in one step; picture: where to
+    keep the forecast from the first initial state
     """
     part = _part(open_data(data), judged)
     truth, layout = _truth(part, judged, stride)
     if not finished(run):
         return _costs(score({label: truth.expand_dims("realization") * np.nan}, truth, layout), {})
-    scratch = Path(tempfile.mkdtemp(prefix="forecast-", dir=run))
+    scratch = run / f"forecast-{label}.zarr"
+    wanted = {"leads": judged.leads, "members": judged.members, "split": judged.split, "batch": judged.batch}
+    settings: dict[str, Any] = {**wanted, "sampler": sampler, "label": label, "force": True}
     try:
         with peak_memory() as memory:
-            settings = {"leads": judged.leads, "members": judged.members, "split": judged.split, "batch": judged.batch}
-            count = part.shape[0]
             began = time.perf_counter()
-            forecast_run(run, data, scratch / "f.zarr", **settings, trajectories=count, sampler=sampler, label=label)
+            forecast_run(run, data, scratch, **settings, trajectories=part.shape[0])
             seconds = time.perf_counter() - began
-        forecast = open_forecast(scratch / "f.zarr")
+        forecast = open_forecast(scratch)
         found = score({label: forecast}, truth, layout)
         costs = {name: forecast.attrs[name] for name in COST if name in forecast.attrs}
         if picture is not None:
-            forecast_run(run, data, picture, **settings, trajectories=1, sampler=sampler, label=label, force=True)
+            forecast_run(run, data, picture, **settings, trajectories=1)
         return _costs(found, {**costs, "forecast_seconds": seconds, "peak_memory": memory[0]})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def mean_crps(found: xr.Dataset, data: Path, judged: Judged, stride: int = 1) -> float:
+    """The CRPS of one method over leads and fields, of several fields in their standard deviations.
+
+    Infinite where a forecast diverged: a mean over the leads before would be that of a short forecast.
+    """
+    scales = field_scales(*_truth(_part(open_data(data), judged), judged, stride))
+    mean = float((found["crps"] / scales).mean(skipna=False))
+    return mean if math.isfinite(mean) else math.inf
 
 
 def judge_references(runs: Mapping[str, str], data: Path, judged: Judged, stride: int) -> dict[str, xr.Dataset]:
@@ -102,6 +116,8 @@ def _costs(scores: xr.Dataset, costs: dict[str, float]) -> xr.Dataset:
 def peak_memory() -> Iterator[list[float]]:
     """By how many bytes the block raised the process's resident memory at most; NaN where Linux does not tell."""
     grown = [math.nan]
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before would hide what is needed now
     before = _resident("VmRSS")
     try:
         MEMORY[0].write_text("5")  # forget the peak so far

@@ -1,6 +1,6 @@
 """The pieces that a study consists of, and what each of them waits for.
 
-The test split is touched by `score` alone, and by no `score` before every row's settings are chosen.
+The test split is touched by `score` and `references` alone, and by neither before every row's settings are chosen.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ DATA = Task("data").name
 def _network(study: Study, row: Row) -> list[Task]:
     """Trials, the choice among them, and the final trainings of one network."""
     experiment, first = row.experiment, study.about.seeds[0]
-    parts = [Task("autoencoder", codec["path"]).name for codec in experiment.codec if "path" in codec]
+    parts = [] if row.autoencoder is None else [Task("autoencoder", row.autoencoder).name]
 
     def needs(seed: int) -> tuple[str, ...]:
         guess = [] if experiment.guess is None else [Task("fit", study.rows[experiment.guess].network, seed).name]

@@ -1,22 +1,24 @@
 """What makes a comparison fair, checked before anything is trained.
 
 Every row that is trained sees the same data, takes the same number of optimiser steps of the same batch (those of its
-guess included), has as many weights to within a tolerance, and as many trials of its settings; all rows are scored on
-the same initial states, lead times and, if they are ensembles, members. A row that is to differ says why, and the
-report repeats it.
+guess included), has as many weights to within a tolerance, and as many trials of its settings; autoencoders are all
+trained alike. All rows are scored on the same initial states, lead times and, if they are ensembles, members. A row
+that is to be trained otherwise says why, and the report repeats it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 from driftway.build import Signature, build_codec, build_stepper
 from driftway.codecs import Chain
-from driftway.config.yaml import Document, merge
+from driftway.config.yaml import Document, merge, place_of, plain
 from driftway.data import open_data
 from driftway.data.layout import Layout
-from driftway.errors import ConfigError
+from driftway.errors import ConfigError, naming
 from driftway.pdes.presets import Counts
 from driftway.schema import Experiment, validated
 from driftway.simulate import preset_named
@@ -24,7 +26,7 @@ from driftway.steppers import LearnedStepper
 from driftway.studies.file import Row, Study
 from driftway.workflow import layout_of, signature_of
 
-JUDGED = ("leads", "trajectories", "split")
+Compared = Mapping[str, Callable[[Study, Row], object]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def shape_of(study: Study) -> Shape:
         layout = Layout(preset.fields, preset.axes, preset.interval)
         return Shape(Signature(len(preset.fields), layout.boundary), layout, preset.frames, preset.trajectories)
     data = open_data(str(source.path))
-    counts = Counts(*(data.split(name).shape[0] for name in ("train", "valid", "test")))
+    with naming(str(source.path)):
+        counts = Counts(*(data.split(name).shape[0] for name in Counts._fields))
     return Shape(signature_of(data), layout_of(data), data.shape[1], counts)
 
 
@@ -81,23 +84,72 @@ def build_row(study: Study, row: Row, shape: Shape) -> Built:
 def check_fair(study: Study, shape: Shape) -> dict[str, int]:
     """Raise ConfigError where a row would have more than another; returns each network's number of weights."""
     rows = list(study.rows.values())
-    sizes = {row.name: build_row(study, row, shape).parameters for row in study.networks}
-    bound = [row for row in study.networks if not row.exempt]
-    for row in rows:
-        for key in JUDGED:
-            _same(row, rows[0], f"evaluation.{key}", *(getattr(r.experiment.evaluation, key) for r in (row, rows[0])))
-    for row in bound:
-        _same(row, bound[0], "training.batch", *(r.experiment.training.batch for r in (row, bound[0])))
-        _same(row, bound[0], "optimiser steps", *(steps_of(study, r) for r in (row, bound[0])))
-        if abs(sizes[row.name] / sizes[bound[0].name] - 1) > study.about.tolerance:
-            raise ConfigError(
-                f"row '{row.name}' has {sizes[row.name]} weights and '{bound[0].name}' {sizes[bound[0].name]}: more "
-                f"than {study.about.tolerance:.0%} apart; change its width, or say in exempt why it may differ"
-            )
+    _check_same(study, rows, JUDGED, "give all rows the same")
     members = {row.experiment.evaluation.members for row in rows if row.experiment.evaluation.members > 1}
     if len(members) > 1:
         raise ConfigError(f"ensembles of {sorted(members)} members cannot be compared: give one number to all")
-    return sizes
+    _check_enough(study, shape)
+    bound = [row for row in study.networks if not row.exempt]
+    _check_same(study, bound, TRAINED, "give all rows the same, or say in exempt why it may differ")
+    encoded = [row for row in bound if row.autoencoder is not None]
+    _check_same(study, encoded, ENCODED, "give all the same, or say in exempt why it may differ")
+    sizes = {row.name: _sizes(study, row, shape) for row in study.networks}
+    _check_sizes(study, [(size, row) for row in bound for size in sizes[row.name]])
+    return {name: own for name, (own, *_) in sizes.items()}
+
+
+def _check_same(study: Study, rows: Sequence[Row], compared: Compared, remedy: str) -> None:
+    """Each of the rows has what the first has."""
+    for row in rows:
+        for what, of in compared.items():
+            value, wanted = of(study, row), of(study, rows[0])
+            if value != wanted:
+                raise ConfigError(
+                    f"{_where(row)}row '{row.name}' has {what} {value} and '{rows[0].name}' {wanted}: {remedy}"
+                )
+
+
+def _where(row: Row) -> str:
+    place = place_of(row.name)
+    return "" if place is None else f"{place.where}: "
+
+
+def _check_enough(study: Study, shape: Shape) -> None:
+    """There are as many trajectories and frames as forecasts are to start from and to reach."""
+    first = next(iter(study.rows.values())).experiment
+    asked = {"tuning": ("valid", study.about.tuning), "curves": ("valid", study.about.curves)}
+    for what, (split, part) in {"evaluation": (first.evaluation.split, first.evaluation), **asked}.items():
+        there = getattr(shape.trajectories, split)
+        if part is not None and there < (part.trajectories or 1):
+            raise ConfigError(
+                f"{what}.trajectories: {part.trajectories or 'all'} of the split '{split}', which has {there}: "
+                "ask for fewer, or give the data more"
+            )
+        if part is not None and part.leads * first.data.stride >= shape.frames:
+            raise ConfigError(
+                f"{what}.leads: {part.leads} steps of {first.data.stride} frames, where trajectories have "
+                f"{shape.frames}: give at most {(shape.frames - 1) // first.data.stride}"
+            )
+    for split in ("train", "valid"):
+        if not getattr(shape.trajectories, split):
+            raise ConfigError(f"data: the split '{split}' is empty, which every training needs: give it trajectories")
+
+
+def _sizes(study: Study, row: Row, shape: Shape) -> list[int]:
+    """Numbers of weights: the row's own, and those of trials that have another network."""
+    networks = {str(plain(other.stepper.get("network"))): other for other in (row.experiment, *row.tried)}
+    return [build_row(study, replace(row, experiment=other), shape).parameters for other in networks.values()]
+
+
+def _check_sizes(study: Study, sizes: Sequence[tuple[int, Row]]) -> None:
+    """Any two rows have as many weights, to within the tolerance."""
+    least, small = min(sizes, key=itemgetter(0), default=(0, None))
+    most, large = max(sizes, key=itemgetter(0), default=(0, None))
+    if small is not None and large is not None and most > least * (1 + study.about.tolerance):
+        raise ConfigError(
+            f"{_where(large)}row '{large.name}' has {most} weights and '{small.name}' {least}: more than "
+            f"{100 * study.about.tolerance:g}% apart; change its width, or say in exempt why it may differ"
+        )
 
 
 def steps_of(study: Study, row: Row) -> int:
@@ -106,12 +158,21 @@ def steps_of(study: Study, row: Row) -> int:
     return row.experiment.training.steps + (0 if guess is None else steps_of(study, study.rows[guess]))
 
 
-def _same(row: Row, first: Row, what: str, value: object, wanted: object) -> None:
-    if value != wanted:
-        raise ConfigError(
-            f"row '{row.name}' has {what} {value} and '{first.name}' {wanted}: give all rows the same, or say in "
-            "exempt why it may differ"
-        )
+JUDGED: Compared = {
+    "evaluation.leads": lambda study, row: row.experiment.evaluation.leads,
+    "evaluation.trajectories": lambda study, row: row.experiment.evaluation.trajectories,
+    "evaluation.split": lambda study, row: row.experiment.evaluation.split,
+    "data.stride": lambda study, row: row.experiment.data.stride,
+}
+TRAINED: Compared = {
+    "training.batch": lambda study, row: row.experiment.training.batch,
+    "optimiser steps": steps_of,
+    "stepper.antithetic": lambda study, row: row.experiment.stepper.get("antithetic", False),
+}
+ENCODED: Compared = {
+    "an autoencoder of optimiser steps": lambda study, row: study.autoencoders[str(row.autoencoder)].training.steps,
+    "an autoencoder of training.batch": lambda study, row: study.autoencoders[str(row.autoencoder)].training.batch,
+}
 
 
 def experiment_for(study: Study, folder: Path, row: Row, seed: int, change: Document) -> Experiment:

@@ -78,7 +78,7 @@ def _facts(study: Study, row: Row, chosen: Mapping[str, Mapping[str, Any]]) -> R
         seeds=tuple(row.seeds),
         steps=steps_of(study, row),
         batch=row.experiment.training.batch,
-        exempt=row.exempt,
+        exempt=row.exempt or study.rows[row.network].exempt,
     )
 
 

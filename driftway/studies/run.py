@@ -14,14 +14,16 @@ from typing import Any
 import torch
 
 from driftway.checkpoints import read_json
-from driftway.errors import ConfigError
+from driftway.config.yaml import Document
+from driftway.data import open_data
+from driftway.errors import ConfigError, DataError
 from driftway.runs import locked
 from driftway.storage import atomic_write, explained
 from driftway.studies.costs import estimate
 from driftway.studies.engine import carry_out, executor, makespan
 from driftway.studies.file import Study, load_study
 from driftway.studies.plan import Task, plan
-from driftway.studies.protocol import check_fair, shape_of
+from driftway.studies.protocol import check_fair, data_of, shape_of
 from driftway.studies.tasks import STUDY, done, record_of
 from driftway.version import __version__
 
@@ -32,8 +34,8 @@ MEASURED = ("data", "autoencoder", "trial", "fit", "score", "curve")
 def plan_study(path: Path, *, workers: int | None = None, scheduler: str | None = None) -> dict[str, Any]:
     """Check a study and predict how long it takes, without writing anything."""
     workers = workers or os.cpu_count() or 1
-    study = load_study(path)
-    sizes, tasks = check_fair(study, shape_of(study)), plan(study)
+    study, sizes = _checked(path)
+    tasks = plan(study)
     with executor(workers, scheduler) as pool:
         seconds = estimate(study, tasks, pool)
     return {
@@ -52,43 +54,80 @@ def run_study(path: Path, folder: Path, *, workers: int | None = None, scheduler
     workers: how many tasks at a time, by default one per processor. scheduler: address of a Dask scheduler whose
     workers see the folder.
     """
-    workers = workers or os.cpu_count() or 1
-    study = load_study(path)
-    sizes, tasks = check_fair(study, shape_of(study)), plan(study)
+    workers, given = workers or os.cpu_count() or 1, folder
+    folder = folder.resolve()  # workers elsewhere have working directories of their own
+    study, sizes = _checked(path)
+    tasks = plan(study)
     with locked(folder / "lock"):
         _claim(study, folder, path)
+        _check_data(study, folder)
         with executor(workers, scheduler) as pool:
             seconds = _estimated(study, folder, tasks, pool, workers)
-            left = {name: task for name, task in tasks.items() if not done(folder, task)}
+            left = _left(folder, tasks)
             predicted, began = makespan(left, seconds, workers), time.time()
-            carry_out(folder, tasks, seconds, pool, workers)
-        took = time.time() - began
-        _remember(folder, sizes, predicted, took, workers)
+            try:
+                carry_out(folder, tasks, seconds, pool, workers)
+            finally:
+                took = time.time() - began
+                over = predicted - makespan(_left(folder, tasks), seconds, workers)
+                _remember(folder, sizes, over, took, workers)
     return {
-        "study": str(folder),
+        "study": str(given),
         "done": len(left),
         "of": len(tasks),
         "predicted_minutes": round(predicted / 60, 1),
         "minutes": round(took / 60, 1),
-        "next": f"driftway study report {folder}",
+        "next": f"driftway study report {given}",
     }
 
 
+def _checked(path: Path) -> tuple[Study, dict[str, int]]:
+    """A study that is fair, and each network's number of weights."""
+    study = load_study(path)
+    try:
+        return study, check_fair(study, shape_of(study))
+    except ConfigError as error:
+        if str(path) in str(error):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _left(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """What is not done yet."""
+    return {name: task for name, task in tasks.items() if not done(folder, task)}
+
+
 def _claim(study: Study, folder: Path, source: Path) -> None:
-    """Write what the study is. One that is under way may get rows and lose them, but what it has keeps its meaning."""
+    """Write what the study is. One that is under way may get rows and lose them, but what it has had keeps its meaning.
+
+    Rows that it has lost are remembered, since what they left would be taken for that of others of their names.
+    """
     path, described = folder / STUDY, study.described()
-    if path.exists():
-        before = read_json(path, "a study's folder")
-        kept = {"about": described["about"], "autoencoders": described["autoencoders"]}
-        changed = [name for name, value in kept.items() if before[name] != value]
-        changed += [f"row '{n}'" for n, row in described["rows"].items() if before["rows"].get(n, row) != row]
-        if changed:
-            raise ConfigError(
-                f"{source}: {changed[0]} is not as in {folder}, whose test scores would mix two settings: undo the "
-                "change, rename the row, or choose another --out"
-            )
+    before = read_json(path, "a study's folder") if path.exists() else described
+    rows = {**before.get("lost", {}), **before["rows"]}
+    changed = [key for key, value in _kept(described).items() if _kept(before).get(key) != value]
+    changed += [f"row '{name}'" for name, row in described["rows"].items() if rows.get(name, row) != row]
+    if changed:
+        raise ConfigError(
+            f"{source}: {changed[0]} is not as in {folder}, whose test scores would mix two settings: undo the "
+            "change, rename the row, or choose another --out"
+        )
+    lost = {name: row for name, row in rows.items() if name not in described["rows"]}
     with explained(path):
-        atomic_write(path, json.dumps(described, indent=1, ensure_ascii=False).encode())
+        atomic_write(path, json.dumps({**described, "lost": lost}, indent=1, ensure_ascii=False).encode())
+
+
+def _kept(described: Document) -> Document:
+    """What may not change; data may be moved, for they are known by their fingerprint."""
+    about = described["about"]
+    return {**about, "data": {**about["data"], "path": None}, "autoencoders": described["autoencoders"]}
+
+
+def _check_data(study: Study, folder: Path) -> None:
+    """The data are those that the study began with."""
+    record, path = record_of(folder, Task("data")), data_of(study, folder)
+    if record.exists() and read_json(record, "a study")["fingerprint"] != open_data(path).fingerprint():
+        raise DataError(f"{path} has changed since the study in {folder} began: bring it back, or choose another --out")
 
 
 def _estimated(study: Study, folder: Path, tasks: dict[str, Task], pool: Any, workers: int) -> Mapping[str, float]:
@@ -104,14 +143,13 @@ def _estimated(study: Study, folder: Path, tasks: dict[str, Task], pool: Any, wo
 
 
 def _remember(folder: Path, sizes: dict[str, int], predicted: float, took: float, workers: int) -> None:
-    """One session's times, and what it ran on."""
+    """One session's times, those predicted for what was done in it, and what it ran on."""
     path = folder / "manifest.json"
     sessions = read_json(path, "a study's folder")["sessions"] if path.exists() else []
-    session = {"predicted_seconds": round(predicted, 1), "seconds": round(took, 1), "workers": workers}
+    versions = {"driftway": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    session = {"predicted_seconds": round(predicted, 1), "seconds": round(took, 1), "workers": workers, **versions}
     manifest = {
-        "driftway": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **versions,
         "system": platform.platform(),
         "processors": os.cpu_count(),
         "weights": sizes,

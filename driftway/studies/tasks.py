@@ -18,18 +18,18 @@ from typing import Any
 
 import torch
 
-from driftway.build import build_sampler, describe_sampler
+from driftway.build import build_sampler
 from driftway.checkpoints import read_json
 from driftway.config.yaml import Document, merge
 from driftway.data import open_data
 from driftway.emulator import Emulator
 from driftway.errors import DivergedError
-from driftway.schema import Experiment
+from driftway.schema import Experiment, dump
 from driftway.scoring import save_scores
 from driftway.simulate import make_data
 from driftway.storage import atomic_write, without_nan
-from driftway.studies.file import Row, Study, expand_dial, restore
-from driftway.studies.judging import Judged, judge, judge_references
+from driftway.studies.file import Row, Study, expand_dial, restore, sampler_of
+from driftway.studies.judging import Judged, judge, judge_references, mean_crps
 from driftway.studies.plan import Task, plan
 from driftway.studies.protocol import autoencoder_for, data_of, experiment_for, run_of
 from driftway.tuning import scores_of_samplers
@@ -81,8 +81,9 @@ def _data(study: Study, folder: Path, task: Task) -> Facts:
 def _autoencoder(study: Study, folder: Path, task: Task) -> Facts:
     """An autoencoder, and the latents of all states."""
     run = folder / "autoencoders" / task.about
-    if not finished(run):
-        fit_autoencoder(autoencoder_for(study, folder, task.about), run, resume=(run / "config.yaml").exists())
+    if not _over(run):
+        experiment = autoencoder_for(study, folder, task.about)
+        fit_autoencoder(experiment, run, **_how(experiment, run))
     latents(run, Emulator.load(run), open_data(data_of(study, folder)))
     return {}
 
@@ -98,21 +99,35 @@ def _trial(study: Study, folder: Path, task: Task) -> Facts:
     judged = Judged("valid", tuning.leads, tuning.members, tuning.trajectories)
     if not _fitted(experiment, run):
         return {"change": change, "crps": math.inf, "diverged": True}
-    found = judge(run, data_of(study, folder), judged, row.name, experiment.data.stride)
-    crps = float(found["crps"].mean())
+    data, stride = data_of(study, folder), experiment.data.stride
+    crps = mean_crps(judge(run, data, judged, row.name, stride), data, judged, stride)
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    return {"change": change, "crps": crps if math.isfinite(crps) else math.inf, "diverged": not math.isfinite(crps)}
+    return {"change": change, "crps": crps, "diverged": math.isinf(crps)}
 
 
 def _fitted(experiment: Experiment, run: Path) -> bool:
-    """Train into a run folder unless that is done; whether training stayed finite."""
+    """Train into a run folder unless that is done; whether training, and that of the guess, stayed finite."""
     try:
-        if not finished(run):
-            fit_stepper(experiment, run, resume=(run / "config.yaml").exists())
+        if experiment.guess is not None and not finished(Path(experiment.guess)):
+            raise DivergedError(f"the training of the guess {experiment.guess} diverged")
+        if not _over(run):
+            fit_stepper(experiment, run, **_how(experiment, run))
     except DivergedError as error:
         atomic_write(run / "diverged.txt", str(error).encode())
         return False
     return True
+
+
+def _over(run: Path) -> bool:
+    """Whether a training is over and its manifest says so, which is written last."""
+    return finished(run) and "seconds" in read_json(run / "manifest.json", "a run")
+
+
+def _how(experiment: Experiment, run: Path) -> dict[str, bool]:
+    """Resume what was begun; start over where the study's folder has been moved since, as its paths tell."""
+    config = run / "config.yaml"
+    there, same = config.exists(), config.exists() and config.read_text() == dump(experiment)
+    return {"resume": same, "force": there and not same}
 
 
 def _choose(study: Study, folder: Path, task: Task) -> Facts:
@@ -176,14 +191,13 @@ def _curve(study: Study, folder: Path, task: Task) -> Facts:
     if not finished(run):
         return {"points": []}
     experiment = experiment_for(study, folder, row, task.number, choice(study, folder, row))
-    emulator = Emulator.load(run)
-    spec = experiment.stepper.get("sampler") or describe_sampler(emulator.stepper.sampler)  # type: ignore[union-attr]
+    spec = sampler_of(experiment)
     swept: list[tuple[str, Any, Document]] = [("steps", n, merge(spec, {"steps": n})) for n in curves.steps]
     for dial in row.dials:
         name, values = expand_dial(dial)
         swept += [(name, value, merge(spec, change)) for value, change in values]
     points = scores_of_samplers(
-        emulator,
+        Emulator.load(run),
         open_data(data_of(study, folder)),
         [build_sampler(sampler) for _, _, sampler in swept],
         split="valid",
