@@ -62,7 +62,9 @@ LAWS = {
     ),
     "interpolant_ode": Law(Method(noise=0.7, calls=10), like="interpolant", sampler={"type": "heun", "steps": 5}),
     "flow_matching": Law(
-        Method(noise=0.8, smoothing=0.15, calls=10), "flow_matching", more={"dials": [{"grid.type": "karras", "grid.rho": [1.0, 3.0, 7.0]}]}
+        Method(noise=0.8, smoothing=0.15, calls=10),
+        "flow_matching",
+        more={"dials": [{"grid.type": "karras", "grid.rho": [1.0, 3.0, 7.0]}]},
     ),
     "ddpm": Law(Method(noise=0.8, smoothing=0.3, calls=100), "ddpm"),
     "ddim": Law(Method(noise=0.5, smoothing=0.1, calls=10), "ddim"),
