@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,10 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
         nonlocal calls
         calls += 1
 
-    channels, *space = emulator.codec.encode(torch.zeros(1, *emulator.layout.shape), _no_parameters(emulator)).shape[1:]
-    v, known = torch.zeros(batch, channels, *space), _unknown(emulator, batch, space)
+    fields, parameters = emulator.spec.get("fields", 0), emulator.spec.get("parameters", 0)
+    nothing = unknown(0, parameters, 1, ())
+    encoded = emulator.codec.encode(torch.zeros(1, *emulator.layout.shape), nothing.params)
+    v, known = encoded.new_zeros(batch, *encoded.shape[1:]), unknown(fields, parameters, batch, encoded.shape[2:])
     keys = [(i, 0) for i in range(batch)]
     emulator.stepper.step(v, known, emulator.noise_stream(0, 0, keys))
     handles = [network.register_forward_hook(count) for network in networks]
@@ -159,10 +161,9 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
     seconds = time.perf_counter() - began
     for handle in handles:
         handle.remove()
-    parameters = sum(p.numel() for network in networks for p in network.parameters())
     return {
         "calls": calls // repeats,
-        "parameters": parameters,
+        "parameters": sum(p.numel() for network in networks for p in network.parameters()),
         "ms_per_step": round(1e3 * seconds / repeats / batch, 4),
     }
 
@@ -174,14 +175,8 @@ def networks_of(stepper: Stepper) -> list[torch.nn.Module]:
     return [*([own] if isinstance(own, torch.nn.Module) else []), *([] if guess is None else networks_of(guess))]
 
 
-def _no_parameters(emulator: Emulator) -> torch.Tensor | None:
-    count = emulator.spec.get("parameters", 0)
-    return torch.zeros(1, count) if count else None
-
-
-def _unknown(emulator: Emulator, batch: int, space: list[int]) -> Conditioning:
-    """Zeros in place of what a step may know."""
-    fields, parameters = emulator.spec.get("fields", 0), emulator.spec.get("parameters", 0)
+def unknown(fields: int, parameters: int, rows: int, space: Sequence[int]) -> Conditioning:
+    """Zeros in place of what a step may know besides the state."""
     return Conditioning(
-        torch.zeros(batch, fields, *space) if fields else None, torch.zeros(batch, parameters) if parameters else None
+        torch.zeros(rows, fields, *space) if fields else None, torch.zeros(rows, parameters) if parameters else None
     )

@@ -60,7 +60,7 @@ class Stream:
 
             z = √(−2 ln(1 − u))·(cos 2πw, sin 2πw) ,    u, w uniform in [0, 1)
 
-        Over all rows at once, which takes half the time of numpy's own. Reference: Box & Muller 1958.
+        Over all rows at once, which is faster than numpy's own law row by row. Reference: Box & Muller 1958.
         """
         dtype: Any = np.float64 if like.dtype == torch.float64 else np.float32
         count = math.prod(like.shape[1:])

@@ -41,6 +41,10 @@ def _described(value: Any) -> dict[str, Any]:
 Spec = Annotated[dict[str, Any], PlainValidator(_described)]
 
 
+NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+NAMED = "letters, digits, '.', '_' and '-', not '.' first"
+
+
 class Section(BaseModel):
     """Unknown keys, conversions between types, infinities and later changes are errors."""
 
@@ -103,9 +107,9 @@ class Experiment(Section):
     """One emulator: data, what encodes it, what steps it, how that is trained and how it is judged."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$",
+        pattern=NAME,
         max_length=100,
-        description="letters, digits, '.', '_' and '-', not '.' first: it names the run folder",
+        description=f"{NAMED}: it names the run folder",
     )
     seed: int = Field(default=0, ge=0, description="key of every random number")
     data: DataSection = Field(description=DataSection.__doc__)

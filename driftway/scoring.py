@@ -88,7 +88,7 @@ def matching_truth(forecasts: Mapping[str, xr.Dataset], data: Trajectories) -> t
                 raise DataError(f"forecasts '{first}' and '{name}' differ in {key}, {mine} and {its}; score them apart")
     part = data.split(origin.split)
     part = part.select(range(min(origin.trajectories, part.shape[0])))
-    if origin.initial and digest_of(_initial_states(data, origin._asdict(), part.shape[0])) != origin.initial:
+    if origin.initial and digest_of(_initial_states(part, origin.start)) != origin.initial:
         raise DataError(f"forecast '{first}' did not start from these data: give --data what it was made from")
     layout = Layout(part.fields, part.axes, part.dt * origin.stride, part.time_units)
     return truth_for(part, origin.start, origin.leads, origin.stride), layout
@@ -145,7 +145,7 @@ def references(
 
 def baselines(data: Trajectories, split: str, start: int, truth: xr.Dataset, layout: Layout) -> dict[str, xr.Dataset]:
     """The forecasts that need no training: persistence and climatology."""
-    states = _initial_states(data, {"split": split, "start": start}, truth.sizes["trajectory"])
+    states = _initial_states(data.split(split).select(range(truth.sizes["trajectory"])), start)
     steppers = {"persistence": Persistence(), "climatology": Climatology(_mean_state(data))}
     leads = truth.sizes["lead_time"]
     return {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
@@ -163,9 +163,8 @@ def floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | No
     return {names[name]: floor(emulator, truth, params) for name, emulator in different.items()}
 
 
-def _initial_states(data: Trajectories, origin: Mapping[str, Any], count: int) -> np.ndarray:
-    part = data.split(str(origin["split"])).select(range(count))
-    return np.asarray(part.window(int(origin["start"]), 1).states)[:, 0]
+def _initial_states(part: Trajectories, start: int) -> np.ndarray:
+    return np.asarray(part.window(start, 1).states)[:, 0]
 
 
 def _mean_state(data: Trajectories) -> torch.Tensor:

@@ -16,23 +16,6 @@ from driftway.workflow import fit_autoencoder, fit_stepper
 from tests import small
 
 
-@pytest.fixture(scope="module")
-def chaos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set and a deterministic run on it."""
-    folder = tmp_path_factory.mktemp("chaos")
-    fit_stepper(small.experiment(folder, small.chaos(folder), "deterministic"), folder / "deterministic")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data of a parameter, a static field and a forcing, and a run on them."""
-    folder = tmp_path_factory.mktemp("known")
-    data = save_zarr(small.known_trajectories(), folder / "known.zarr")
-    fit_stepper(small.experiment(folder, data), folder / "generative")
-    return folder
-
-
 def test_a_guess_must_be_deterministic_and_of_the_same_codec_and_step(chaos: Path, tmp_path: Path) -> None:
     data = chaos / "chaos.zarr"
     fit_stepper(small.experiment(tmp_path, data), tmp_path / "generative")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from driftway.cli import main
+from driftway.config import dump_yaml
 from driftway.data import open_data
 from driftway.errors import ConfigError, DataError, DriftwayError, StorageError
 from driftway.simulate import make_data, preset_named
@@ -26,7 +27,7 @@ from driftway.studies.results import collect, curves
 from driftway.studies.run import run_study
 from driftway.studies.tasks import choice, record_of, stored
 from tests.refusals import refusal
-from tests.tiny_study import NOISELESS, RATES, document, loaded, with_row, written
+from tests.tiny_study import BRIDGE, NOISELESS, RATES, document, loaded, with_row, written
 
 # --- the file ------------------------------------------------------------------------------------------------------
 
@@ -288,6 +289,21 @@ def test_a_study_that_was_killed_goes_on_to_the_same_weights(finished: Path, tmp
             process.wait()
     run_study(path, tmp_path / "out", workers=1)
     assert scores(tmp_path / "out") == {k: v for k, v in scores(finished / "out").items() if "/one/" not in k}
+
+
+def test_a_row_without_a_sampler_has_the_steppers_own_and_not_that_of_the_row_whose_network_it_shares(
+    tmp_path: Path,
+) -> None:
+    """Three steps of Heun's method from a point take four calls, the stepper's own two steps two."""
+    heun = {"file": "bridge.yaml", "set": {"stepper": {"sampler": {"type": "heun", "steps": 3}}}}
+    study = document(rows={"heun": heun, "own": {"file": "own.yaml"}}, seeds=[0], tuning=None, curves=None)
+    path = written(tmp_path, study)
+    own = {"stepper": {key: value for key, value in BRIDGE["stepper"].items() if key != "sampler"}}
+    (tmp_path / "own.yaml").write_text(dump_yaml({"extends": "base.yaml", **own}))
+    run_study(path, tmp_path / "out", workers=1)
+    assert load_study(path).rows["own"].network == "heun"
+    found = collect(stored(tmp_path / "out"), tmp_path / "out")["calls"].sel(row=["heun", "own"], seed=0)
+    assert found.values.tolist() == [4, 2]
 
 
 def test_a_training_that_diverges_is_counted_and_never_chosen(tmp_path: Path) -> None:

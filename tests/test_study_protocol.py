@@ -20,11 +20,12 @@ from driftway.data import Trajectories, save_zarr
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
 from driftway.evaluation import score
+from driftway.schema import EvaluationSection
 from driftway.scoring import truth_for
 from driftway.storage import atomic_write
 from driftway.studies import costs
 from driftway.studies.file import load_study
-from driftway.studies.judging import Judged, mean_crps
+from driftway.studies.judging import mean_crps
 from driftway.studies.plan import Task, plan
 from driftway.studies.protocol import check_fair, shape_of, steps_of
 from driftway.studies.run import plan_study
@@ -192,7 +193,7 @@ def test_costs_are_measured_of_rows_that_know_more_than_the_state(
 def crps_of(folder: Path, data: Trajectories, error: np.ndarray) -> float:
     """Of a forecast that adds an error (members, trajectories, leads, fields, points) to the truth."""
     save_zarr(data, folder / "data.zarr", force=True)
-    layout, judged = layout_of(data), Judged("valid", error.shape[2], len(error))
+    layout, judged = layout_of(data), EvaluationSection(split="valid", leads=error.shape[2], members=len(error))
     truth = truth_for(data.split("valid"), 0, judged.leads)
     scales = {name: float(truth[name].std()) for name in layout.fields.names}
     parts = {name: error[:, :, :, c] * scales[name] for c, name in enumerate(scales)}

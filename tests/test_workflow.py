@@ -40,14 +40,6 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def chaos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set and a deterministic run on it."""
-    folder = tmp_path_factory.mktemp("chaos")
-    fit_stepper(small.experiment(folder, small.chaos(folder), "deterministic"), folder / "deterministic")
-    return folder
-
-
 def states_of(data: Path) -> np.ndarray:
     return np.asarray(open_data(data).states)
 
@@ -194,15 +186,6 @@ def test_a_stepper_on_latents_forecasts_fields(flow: Path, tmp_path: Path) -> No
 
 
 # --- validation ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data of a parameter, a static field and a forcing, and a run on them."""
-    folder = tmp_path_factory.mktemp("known")
-    data = save_zarr(small.known_trajectories(), folder / "known.zarr")
-    fit_stepper(small.experiment(folder, data), folder / "generative")
-    return folder
 
 
 def test_validation_scores_short_forecasts_of_the_valid_split(known: Path) -> None:

@@ -20,19 +20,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from driftway.build import build_codec
+from driftway.build import build_codec, build_sampler
 from driftway.codecs import Chain
 from driftway.config.yaml import Document
 from driftway.data import Trajectories
 from driftway.data.trajectories import Conditioning, Transitions
 from driftway.emulator import Emulator
 from driftway.evaluation import score
+from driftway.forecasting import unknown
 from driftway.networks.autoencoder import Autoencoder
 from driftway.processes import processors
 from driftway.randomness import generator, stream
 from driftway.schema import Experiment
 from driftway.simulate import preset_named
-from driftway.studies.file import Row, Study, expand_dial, restore
+from driftway.studies.file import Row, Study, expand_dial, restore, sampler_of
 from driftway.studies.plan import DATA, Task
 from driftway.studies.protocol import Built, Shape, build_row, shape_of
 from driftway.training import Batches, Trainer
@@ -45,13 +46,13 @@ LEADS = 2
 
 @dataclass(frozen=True)
 class Unit:
-    """Seconds of a row: an optimiser step, a validation, a forecast's step of one member, its network calls alone
-    and how many these are, and scoring one lead of one initial state."""
+    """Seconds of a row: an optimiser step and a validation; and for each member and lead a forecast to disk, its
+    sampling alone, and scoring."""
 
     step: float = 0.0
     validation: float = 0.0
     forecast: float = 0.0
-    calls: float = 0.0
+    sampling: float = 0.0
     score: float = 0.0
 
 
@@ -83,7 +84,7 @@ def _training(row: Row, unit: Unit, steps: int) -> float:
 
 
 def _forecasts(unit: Unit, states: int, leads: int, members: int) -> float:
-    return states * leads * (members * unit.forecast + unit.score * members)
+    return states * leads * members * (unit.forecast + unit.score)
 
 
 def _trial(study: Study, row: Row, unit: Unit) -> float:
@@ -108,11 +109,11 @@ def _score(study: Study, row: Row, unit: Unit) -> float:
 def _curve(study: Study, row: Row, unit: Unit) -> float:
     curves = study.about.curves
     assert curves is not None
-    own = int(row.experiment.stepper.get("sampler", {"steps": 2}).get("steps", 2))
+    own = build_sampler(sampler_of(row.experiment.stepper)).steps
     dials = [change.get("steps", own) for dial in row.dials for _, change in expand_dial(dial)[1]]
     rows = curves.trajectories * curves.leads * curves.members
-    fixed = unit.forecast - unit.calls + unit.score
-    return sum(rows * (fixed + unit.calls * steps / own) for steps in (*curves.steps, *dials))
+    fixed = unit.forecast - unit.sampling + unit.score
+    return sum(rows * (fixed + unit.sampling * steps / own) for steps in (*curves.steps, *dials))
 
 
 COSTS: dict[str, Callable[[Study, Row, Unit], float]] = {
@@ -173,12 +174,7 @@ def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
 
 
 def _known(shape: Shape, rows: int) -> Conditioning:
-    """Zeros in place of what a step may know besides the state."""
-    fields, parameters = shape.signature.fields, shape.signature.parameters
-    return Conditioning(
-        torch.zeros(rows, fields, *shape.layout.shape[1:]) if fields else None,
-        torch.zeros(rows, parameters) if parameters else None,
-    )
+    return unknown(shape.signature.fields, shape.signature.parameters, rows, shape.layout.shape[1:])
 
 
 def _training_step(model: nn.Module, transitions: Transitions, experiment: Experiment) -> float:

@@ -19,7 +19,7 @@ from driftway.errors import ConfigError, DriftwayError
 from driftway.processes import process_pool
 from driftway.progress import progress
 from driftway.studies.plan import Task
-from driftway.studies.tasks import done, perform
+from driftway.studies.tasks import left, perform
 
 SHORTEST = 0.1  # seconds that a task counts for at least in the bar
 
@@ -77,20 +77,20 @@ def carry_out(
     folder: Path, tasks: Mapping[str, Task], seconds: Mapping[str, float], pool: Executor, workers: int
 ) -> None:
     """Do what is not done yet. Raises the error of the first task that fails, once those under way have ended."""
-    left = {name: task for name, task in tasks.items() if not done(folder, task)}
+    waiting = left(folder, tasks)
     urgent, running = urgency(tasks, seconds), dict[Future[dict[str, Any]], str]()
-    before = [name for name in tasks if name not in left]
+    before = [name for name in tasks if name not in waiting]
 
     def weight(name: str) -> int:
         return round(max(seconds.get(name, 0.0), SHORTEST) / SHORTEST)
 
     with progress("study", sum(map(weight, tasks)), sum(map(weight, before))) as bar:
         finished, failure = set(before), None
-        while left or running:
-            ready = [n for n, task in left.items() if finished.issuperset(task.needs)] if failure is None else []
+        while waiting or running:
+            ready = [n for n, task in waiting.items() if finished.issuperset(task.needs)] if failure is None else []
             for name in sorted(ready, key=urgent.__getitem__, reverse=True)[: max(workers - len(running), 0)]:
                 running[pool.submit(perform, folder, name)] = name
-                del left[name]
+                del waiting[name]
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:

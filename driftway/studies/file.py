@@ -22,12 +22,10 @@ from driftway.config import placed
 from driftway.config.yaml import Document, Located, load_yaml, locate, merge, nearest, place_of, plain
 from driftway.errors import ConfigError
 from driftway.glossary import is_reference
-from driftway.schema import Experiment, Section, validated
+from driftway.schema import NAME, NAMED, EvaluationSection, Experiment, Section, validated
 from driftway.simulate import preset_named
 from driftway.steppers import Generative
 
-NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
-NAMED = "letters, digits, '.', '_' and '-', not '.' first"
 FREE = ("name", "evaluation")  # what two rows with one network may differ in, besides the sampler
 # What tuning leaves alone: it is compared at one value, or what other tasks rely on.
 FIXED = ("seed", "data", "codec", "guess", "evaluation", "training.steps", "training.batch", "stepper.antithetic")
@@ -64,24 +62,31 @@ class RowSection(PartSection):
     exempt: str | None = Field(default=None, min_length=10, description="why the row may be trained otherwise")
 
 
-class TuningSection(Section):
+class ValidSection(Section):
+    """Ensemble forecasts of the validation split."""
+
+    trajectories: int = Field(default=8, ge=1, description="initial states")
+    leads: int = Field(default=10, ge=1, description="steps of each forecast")
+    members: int = Field(default=8, ge=2, description="ensemble members")
+
+    @property
+    def evaluation(self) -> EvaluationSection:
+        """The same as an experiment says it."""
+        return EvaluationSection(split="valid", trajectories=self.trajectories, leads=self.leads, members=self.members)
+
+
+class TuningSection(ValidSection):
     """How each network's settings are chosen on the validation split; by fair CRPS."""
 
     trials: int = Field(ge=1, description="trainings per network, the same for all")
     steps: int | None = Field(default=None, ge=1, description="optimiser steps of a trial; null: as many as in the end")
-    trajectories: int = Field(default=8, ge=1, description="initial states")
-    leads: int = Field(default=10, ge=1, description="steps of each forecast")
-    members: int = Field(default=8, ge=2, description="ensemble members")
 
 
-class CurvesSection(Section):
+class CurvesSection(ValidSection):
     """Scores against sampling steps and along the dials, on the validation split."""
 
     steps: tuple[Count, ...] = Field(strict=False, description="sampling steps that are tried")
     seeds: int = Field(default=1, ge=1, description="of how many of the seeds")
-    trajectories: int = Field(default=8, ge=1, description="initial states")
-    leads: int = Field(default=10, ge=1, description="steps of each forecast")
-    members: int = Field(default=8, ge=2, description="ensemble members")
 
 
 class StudySection(Section):
@@ -351,13 +356,13 @@ def _check_dials(study: Study, row: Row) -> None:
     steps = [] if study.about.curves is None else [{"steps": steps} for steps in study.about.curves.steps]
     for experiment in (row.experiment, *row.tried):
         for change in (*steps, *changes):
-            build_sampler(merge(sampler_of(experiment), change))
+            build_sampler(merge(sampler_of(experiment.stepper), change))
 
 
-def sampler_of(experiment: Experiment) -> Document:
-    """The sampler of a generative row as it is described, the stepper's own where the row gives none."""
+def sampler_of(stepper: Mapping[str, Any]) -> Document | str:
+    """The sampler in a generative stepper's description, the stepper's own where that gives none."""
     default = inspect.signature(Generative).parameters["sampler"].default
-    return experiment.stepper.get("sampler") or describe_sampler(default)
+    return stepper.get("sampler") or describe_sampler(default)
 
 
 def expand_dial(dial: Mapping[str, Any]) -> tuple[str, list[tuple[Any, Document]]]:

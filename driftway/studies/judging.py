@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from driftway.data.layout import Layout
 from driftway.evaluation import score
 from driftway.forecasting import COST, forecast_run
 from driftway.samplers import Sampler
+from driftway.schema import EvaluationSection
 from driftway.scoring import baselines, floors, truth_for
 from driftway.tuning import field_scales
 from driftway.workflow import finished
@@ -30,21 +30,10 @@ COSTS = (*COST, "forecast_seconds", "peak_memory")
 MEMORY = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """From which states, how far and with how many members."""
-
-    split: str
-    leads: int
-    members: int
-    trajectories: int | None = None
-    batch: int = 64
-
-
 def judge(
     run: Path,
     data: Path,
-    judged: Judged,
+    judged: EvaluationSection,
     label: str,
     stride: int = 1,
     sampler: Sampler | None = None,
@@ -60,24 +49,23 @@ def judge(
     if not finished(run):
         return _costs(score({label: truth.expand_dims("realization") * np.nan}, truth, layout), {})
     scratch = run / f"forecast-{label}.zarr"
-    wanted = {"leads": judged.leads, "members": judged.members, "split": judged.split, "batch": judged.batch}
-    settings: dict[str, Any] = {**wanted, "sampler": sampler, "label": label, "force": True}
+    settings: dict[str, Any] = {**judged.model_dump(), "sampler": sampler, "label": label, "force": True}
     try:
         with peak_memory() as memory:
             began = time.perf_counter()
-            forecast_run(run, data, scratch, **settings, trajectories=part.shape[0])
+            forecast_run(run, data, scratch, **settings)
             seconds = time.perf_counter() - began
         forecast = open_forecast(scratch)
         found = score({label: forecast}, truth, layout)
         costs = {name: forecast.attrs[name] for name in COST if name in forecast.attrs}
         if picture is not None:
-            forecast_run(run, data, picture, **settings, trajectories=1)
+            forecast_run(run, data, picture, **{**settings, "trajectories": 1})
         return _costs(found, {**costs, "forecast_seconds": seconds, "peak_memory": memory[0]})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def mean_crps(found: xr.Dataset, data: Path, judged: Judged, stride: int = 1) -> float:
+def mean_crps(found: xr.Dataset, data: Path, judged: EvaluationSection, stride: int = 1) -> float:
     """The CRPS of one method over leads and fields, of several fields in their standard deviations.
 
     Infinite where a forecast diverged: a mean over the leads before would be that of a short forecast.
@@ -87,7 +75,9 @@ def mean_crps(found: xr.Dataset, data: Path, judged: Judged, stride: int = 1) ->
     return mean if math.isfinite(mean) else math.inf
 
 
-def judge_references(runs: Mapping[str, str], data: Path, judged: Judged, stride: int) -> dict[str, xr.Dataset]:
+def judge_references(
+    runs: Mapping[str, str], data: Path, judged: EvaluationSection, stride: int
+) -> dict[str, xr.Dataset]:
     """Scores of persistence, climatology and the truth through the autoencoders of runs (folder → name)."""
     whole = open_data(data)
     part = _part(whole, judged)
@@ -98,12 +88,12 @@ def judge_references(runs: Mapping[str, str], data: Path, judged: Judged, stride
     return {name: _costs(score({name: forecast}, truth, layout), {}) for name, forecast in beside.items()}
 
 
-def _part(data: Trajectories, judged: Judged) -> Trajectories:
+def _part(data: Trajectories, judged: EvaluationSection) -> Trajectories:
     part = data.split(judged.split)
     return part if judged.trajectories is None else part.select(range(min(judged.trajectories, part.shape[0])))
 
 
-def _truth(part: Trajectories, judged: Judged, stride: int) -> tuple[xr.Dataset, Layout]:
+def _truth(part: Trajectories, judged: EvaluationSection, stride: int) -> tuple[xr.Dataset, Layout]:
     layout = Layout(part.fields, part.axes, part.dt * stride, part.time_units)
     return truth_for(part, 0, judged.leads, stride), layout
 

@@ -5,11 +5,12 @@ The test split is touched by `score` and `references` alone, and by neither befo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from driftway.config.yaml import Document, merge, plain
-from driftway.studies.file import Row, Study
+from driftway.build import build_sampler
+from driftway.samplers import Sampler
+from driftway.studies.file import Row, Study, sampler_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,6 @@ def _drawn(study: Study, row: Row) -> bool:
     return any(other.network == row.network and _way(other) == _way(row) for other in above)
 
 
-def _way(row: Row) -> Document:
-    sampler = row.experiment.stepper.get("sampler", {})
-    return {key: value for key, value in plain(merge(sampler, {})).items() if key != "steps"}
+def _way(row: Row) -> Sampler | None:
+    """How a row samples, whatever the number of steps."""
+    return replace(build_sampler(sampler_of(row.experiment.stepper)), steps=1) if row.generative else None

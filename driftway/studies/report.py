@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from driftway.report.study import study_page
 from driftway.report.study_findings import study_findings
 from driftway.report.study_tables import needed_table, skill_table
 from driftway.report.tables import markdown
-from driftway.steppers import Generative
 from driftway.studies import tables
-from driftway.studies.file import Row, Study
+from driftway.studies.file import Row, Study, sampler_of
 from driftway.studies.plan import plan
 from driftway.studies.protocol import steps_of
 from driftway.studies.results import choices, collect, curves
 from driftway.studies.run import ESTIMATE, measured
-from driftway.studies.tasks import done, stored
+from driftway.studies.tasks import left, stored
 
 
 def report_study(folder: Path, out: Path | None = None) -> dict[str, Any]:
@@ -74,7 +72,7 @@ def _facts(study: Study, row: Row, chosen: Mapping[str, Mapping[str, Any]]) -> R
     change = chosen.get(row.network, {}).get("change", {})
     return RowFacts(
         network=row.network,
-        sampler=_sampler(merge(row.document, change)) if row.generative else "",
+        sampler=_sampler(merge(row.document, change)["stepper"]) if row.generative else "",
         seeds=tuple(row.seeds),
         steps=steps_of(study, row),
         batch=row.experiment.training.batch,
@@ -82,11 +80,9 @@ def _facts(study: Study, row: Row, chosen: Mapping[str, Mapping[str, Any]]) -> R
     )
 
 
-def _sampler(document: Document) -> str:
-    """The sampler of a row in short, the stepper's own where none is given."""
-    spec = document["stepper"].get("sampler")
-    default = inspect.signature(Generative).parameters["sampler"].default
-    return in_short(default if spec is None else build_sampler(spec))
+def _sampler(stepper: Document) -> str:
+    """The sampler of a row in short."""
+    return in_short(build_sampler(sampler_of(stepper)))
 
 
 def _durations(study: Study, folder: Path) -> dict[str, Duration]:
@@ -110,7 +106,6 @@ def _protocol(study: Study, folder: Path) -> dict[str, Any]:
     manifest = read_json(path, "a study's folder") if path.exists() else {}
     evaluation = next(iter(study.rows.values())).experiment.evaluation
     tuning = about.tuning
-    left = [name for name, task in plan(study).items() if not done(folder, task)]
     sessions = manifest.get("sessions", [])
     facts = {
         "study": about.name,
@@ -118,7 +113,7 @@ def _protocol(study: Study, folder: Path) -> dict[str, Any]:
         "numbers of weights": f"equal to within {about.tolerance:.0%}".replace("%", " %"),
         "trials per network": "no tuning" if tuning is None else tuning.trials,
         "judged": f"{evaluation.leads} leads from the split '{evaluation.split}', looked at once",
-        "tasks that are not over": left or "none",
+        "tasks that are not over": list(left(folder, plan(study))) or "none",
         "hours, predicted": number(sum(s["predicted_seconds"] for s in sessions) / 3600) if sessions else "unknown",
         "hours, measured": number(sum(s["seconds"] for s in sessions) / 3600) if sessions else "unknown",
         "Study": study.described()["about"],

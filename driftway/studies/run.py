@@ -24,7 +24,7 @@ from driftway.studies.engine import carry_out, executor, makespan
 from driftway.studies.file import Study, load_study
 from driftway.studies.plan import Task, plan
 from driftway.studies.protocol import check_fair, data_of, shape_of
-from driftway.studies.tasks import STUDY, done, record_of
+from driftway.studies.tasks import STUDY, done, left, record_of
 from driftway.version import __version__
 
 ESTIMATE = "estimate.json"
@@ -63,17 +63,17 @@ def run_study(path: Path, folder: Path, *, workers: int | None = None, scheduler
         _check_data(study, folder)
         with executor(workers, scheduler) as pool:
             seconds = _estimated(study, folder, tasks, pool, workers)
-            left = _left(folder, tasks)
-            predicted, began = makespan(left, seconds, workers), time.time()
+            waiting = left(folder, tasks)
+            predicted, began = makespan(waiting, seconds, workers), time.time()
             try:
                 carry_out(folder, tasks, seconds, pool, workers)
             finally:
                 took = time.time() - began
-                over = predicted - makespan(_left(folder, tasks), seconds, workers)
+                over = predicted - makespan(left(folder, tasks), seconds, workers)
                 _remember(folder, sizes, over, took, workers)
     return {
         "study": str(given),
-        "done": len(left),
+        "done": len(waiting),
         "of": len(tasks),
         "predicted_minutes": round(predicted / 60, 1),
         "minutes": round(took / 60, 1),
@@ -90,11 +90,6 @@ def _checked(path: Path) -> tuple[Study, dict[str, int]]:
         if str(path) in str(error):
             raise
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _left(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """What is not done yet."""
-    return {name: task for name, task in tasks.items() if not done(folder, task)}
 
 
 def _claim(study: Study, folder: Path, source: Path) -> None:

@@ -12,7 +12,7 @@ import math
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from driftway.scoring import save_scores
 from driftway.simulate import make_data
 from driftway.storage import atomic_write, without_nan
 from driftway.studies.file import Row, Study, expand_dial, restore, sampler_of
-from driftway.studies.judging import Judged, judge, judge_references, mean_crps
+from driftway.studies.judging import judge, judge_references, mean_crps
 from driftway.studies.plan import Task, plan
 from driftway.studies.protocol import autoencoder_for, data_of, experiment_for, run_of
 from driftway.tuning import scores_of_samplers
@@ -51,6 +51,11 @@ def record_of(folder: Path, task: Task) -> Path:
 def done(folder: Path, task: Task) -> bool:
     """Whether a task is over."""
     return record_of(folder, task).is_file()
+
+
+def left(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """What is not done yet."""
+    return {name: task for name, task in tasks.items() if not done(folder, task)}
 
 
 def perform(folder: Path, name: str) -> dict[str, Any]:
@@ -96,11 +101,11 @@ def _trial(study: Study, folder: Path, task: Task) -> Facts:
     short = {} if tuning.steps is None else {"training": {"steps": tuning.steps}}
     run = folder / "trials" / row.name / str(task.number)
     experiment = experiment_for(study, folder, row, study.about.seeds[0], merge(change, short))
-    judged = Judged("valid", tuning.leads, tuning.members, tuning.trajectories)
     if not _fitted(experiment, run):
         return {"change": change, "crps": math.inf, "diverged": True}
     data, stride = data_of(study, folder), experiment.data.stride
-    crps = mean_crps(judge(run, data, judged, row.name, stride), data, judged, stride)
+    found = judge(run, data, tuning.evaluation, row.name, stride)
+    crps = mean_crps(found, data, tuning.evaluation, stride)
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return {"change": change, "crps": crps, "diverged": math.isinf(crps)}
 
@@ -160,24 +165,19 @@ def _score(study: Study, folder: Path, task: Task) -> Facts:
     """The one look at the test split: a row's scores with one seed."""
     row = study.rows[task.about]
     chosen = experiment_for(study, folder, row, task.number, choice(study, folder, row))
-    sampler = build_sampler(chosen.stepper["sampler"]) if "sampler" in chosen.stepper else None
+    sampler = build_sampler(sampler_of(chosen.stepper)) if row.generative else None
     picture = folder / "forecasts" / f"{row.name}.zarr" if task.number == study.about.seeds[0] else None
     run, stride = run_of(folder, row, task.number), chosen.data.stride
-    found = judge(run, data_of(study, folder), _judged(chosen), row.name, stride, sampler, picture)
+    found = judge(run, data_of(study, folder), chosen.evaluation, row.name, stride, sampler, picture)
     save_scores(found, folder / "scores" / row.name / f"seed-{task.number}.json")
     return {"failures": int(found["failures"].sum())}
-
-
-def _judged(experiment: Experiment) -> Judged:
-    settings = experiment.evaluation
-    return Judged(settings.split, settings.leads, settings.members, settings.trajectories, settings.batch)
 
 
 def _references(study: Study, folder: Path, task: Task) -> Facts:
     """What every row is measured against, on the same states of the test split."""
     experiment = next(iter(study.rows.values())).experiment
     runs = {str(folder / "autoencoders" / name): name for name in study.autoencoders}
-    found = judge_references(runs, data_of(study, folder), _judged(experiment), experiment.data.stride)
+    found = judge_references(runs, data_of(study, folder), experiment.evaluation, experiment.data.stride)
     for name, scores in found.items():
         save_scores(scores, folder / "references" / f"{name}.json")
     return {"references": list(found)}
@@ -190,8 +190,7 @@ def _curve(study: Study, folder: Path, task: Task) -> Facts:
     run = run_of(folder, row, task.number)
     if not finished(run):
         return {"points": []}
-    experiment = experiment_for(study, folder, row, task.number, choice(study, folder, row))
-    spec = sampler_of(experiment)
+    spec = sampler_of(experiment_for(study, folder, row, task.number, choice(study, folder, row)).stepper)
     swept: list[tuple[str, Any, Document]] = [("steps", n, merge(spec, {"steps": n})) for n in curves.steps]
     for dial in row.dials:
         name, values = expand_dial(dial)
