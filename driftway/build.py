@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -27,7 +27,7 @@ from driftway.grids import GRIDS, Grid
 from driftway.interpolants import INTERPOLANTS, Interpolant
 from driftway.networks import NETWORKS
 from driftway.networks.autoencoder import Autoencoder
-from driftway.noise import NOISES
+from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
 from driftway.steppers import Deterministic, Generative, Persistence, Stepper
@@ -59,14 +59,23 @@ class FittedRun:
 
 @dataclass(frozen=True)
 class Part:
-    """A component inside a stepper's description that is made before it: its table, and what the program supplies."""
+    """A component inside a stepper's description that is made before it: its table, and what the program supplies.
+
+    `more` is what it supplies besides to components of some types.
+    """
 
     table: Mapping[str, type]
     given: tuple[str, ...]
+    more: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def given_to(self, spec: Spec | str) -> tuple[str, ...]:
+        """What the program supplies to the component of this description."""
+        return (*self.given, *self.more.get(_type(spec), ()))
 
 
 CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boundary", "parameters")}
-NETWORK, NOISE = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters")), Part(NOISES, ("channels",))
+NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"))
+NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
 
 
@@ -118,9 +127,14 @@ def build_stepper(spec: Spec | str, signature: Signature, guess: Stepper | None 
     )
     context: dict[str, Any] = {"network": network}
     if generative:
-        noise = construct(NOISES, own.pop("noise", "fitted"), nested=COMPONENTS, channels=signature.channels)
+        noise = _build_noise(own.pop("noise", "fitted"), signature)
         context |= {"channels": signature.channels, "noise": noise, "guess": guess}
     return construct(STEPPERS, own, nested=COMPONENTS, **context)
+
+
+def _build_noise(spec: Spec | str, signature: Signature) -> White:
+    context = {name: getattr(signature, name) for name in NOISE.given_to(spec)}
+    return construct(NOISES, spec, nested=COMPONENTS, **context)
 
 
 def check_codec(specs: Sequence[Spec | str]) -> None:
@@ -135,11 +149,12 @@ def check_stepper(spec: Spec | str) -> None:
     parts, noise = PARTS.get(_type(spec), {}), own.get("noise", "fitted")
     for name, part in parts.items():
         if name in own:
-            check(part.table, own.pop(name), nested=COMPONENTS, given=part.given)
+            described = own.pop(name)
+            check(part.table, described, nested=COMPONENTS, given=part.given_to(described))
     given = (*parts, "channels", "guess") if _type(spec) == "generative" else parts
     settings = check(STEPPERS, own, nested=COMPONENTS, given=given, besides=parts)
     if _type(spec) == "generative":
-        construct(NOISES, noise, nested=COMPONENTS, channels=1)
+        _build_noise(noise, Signature(1, ()))
         with placed(spec, "prediction"):
             check_determined(settings["interpolant"], settings["prediction"])
 
@@ -221,7 +236,7 @@ def _described(component: Any) -> Any:
     if not is_dataclass(component):
         return component
     names = {kind: name for table in COMPONENTS.values() for name, kind in table.items()}
-    settings = {field.name: _described(getattr(component, field.name)) for field in fields(component)}
+    settings = {part.name: _described(getattr(component, part.name)) for part in fields(component)}
     return {"type": names[type(component)], **settings} if type(component) in names else settings
 
 

@@ -21,7 +21,7 @@ randomness storage progress processes
 config.*
 data.trajectories
 data.layout
-data.* metrics.* networks.* pdes.* codecs
+data.* metrics.* networks.* pdes.* codecs modes
 grids noise
 interpolants
 diffusions
@@ -72,8 +72,8 @@ HOMES = {
 }  # fmt: skip
 EVERYWHERE = {"torch", "numpy"}
 CORE = {
-    "interpolants", "grids", "noise", "diffusions", "predictions", "densities", "transport", "samplers", "steppers",
-    "codecs",
+    "interpolants", "grids", "modes", "noise", "diffusions", "predictions", "densities", "transport", "samplers",
+    "steppers", "codecs",
 }  # fmt: skip
 CLOSED = {"networks", "pdes", "metrics"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from torch import Tensor
 
 from driftway.data.trajectories import Transition
 from driftway.errors import DataError
-from driftway.noise import Fitted, White
+from driftway.modes import to_modes
+from driftway.noise import Coloured, Fitted, White
 from driftway.randomness import generator, stream
 from driftway.steppers import Conditioning, Generative, Stream
+from tests.gaussian import OneStream
 
 
 def residuals(count: int, channels: int, key: int = 0) -> Tensor:
@@ -81,3 +85,83 @@ def test_a_constant_residual_is_an_error_that_names_the_channel() -> None:
         Fitted(3).fit([sample])
     with pytest.raises(ValueError, match="'channel' or 'all', got 'pixel'"):
         Fitted(3, per="pixel")
+
+
+# --- noise with a spectrum -----------------------------------------------------------------------------------------
+
+GRIDS = [(("periodic",), (6,)), (("wall", "periodic"), (3, 4)), (("wall",), (5,))]
+
+
+def coloured(boundary: tuple[str, ...], size: tuple[int, ...], channels: int = 2) -> Coloured:
+    """A law fitted to noise that is stronger at small wavenumbers and differs between channels."""
+    law = Coloured(channels, boundary).double()
+    white = torch.from_numpy(generator("coloured", *size).standard_normal((300, channels, *size)))
+    smooth = white + sum(white.roll(1, axis) for axis in range(2, white.ndim))
+    law.fit((smooth * torch.linspace(0.5, 2, channels).reshape(-1, *(1 for _ in size))).split(64))
+    return law
+
+
+def covariance(law: Coloured, channel: int, size: tuple[int, ...]) -> Tensor:
+    """C of one channel as a matrix over points, made without the law's code: waves and cosines as explicit vectors."""
+    count = int(np.prod(size))
+    basis = torch.eye(count, dtype=torch.float64).reshape(count, 1, *size)
+    modes = to_modes(basis, law.boundary).reshape(count, -1)
+    full = torch.ones(law.spectrum.shape[1:], dtype=torch.float64)
+    waves = [axis for axis, name in enumerate(law.boundary) if name == "periodic"]
+    if waves:
+        half = full.movedim(waves[-1], -1)
+        half[..., 1 : (size[waves[-1]] + 1) // 2] = 2
+    power = (full * law.spectrum[channel] ** 2).flatten()
+    return ((modes * power) @ modes.conj().T).real
+
+
+@pytest.mark.parametrize(("boundary", "size"), GRIDS)
+def test_a_coloured_law_draws_with_the_covariance_of_its_spectrum(boundary: Any, size: Any) -> None:
+    law = coloured(boundary, size)
+    z = law.draw(torch.zeros(60000, 2, *size, dtype=torch.float64), OneStream("draws"))
+    for channel in range(2):
+        expected = covariance(law, channel, size)
+        error = torch.cov(z[:, channel].flatten(1).T) - expected
+        assert float(error.abs().max()) < 0.03 * float(expected.diagonal().max())
+        torch.testing.assert_close(expected.diagonal().mean().sqrt(), law.scale[channel])
+
+
+@pytest.mark.parametrize(("boundary", "size"), GRIDS)
+def test_precision_is_the_inverse_of_the_full_covariance(boundary: Any, size: Any) -> None:
+    law = coloured(boundary, size)
+    x = torch.from_numpy(generator("x").standard_normal((4, 2, *size)))
+    for channel in range(2):
+        expected = torch.linalg.solve(covariance(law, channel, size), x[:, channel].flatten(1).T).T
+        torch.testing.assert_close(law.precision(x)[:, channel].flatten(1), expected)
+
+
+def test_the_fitted_spectrum_is_that_of_the_residuals() -> None:
+    sample = torch.from_numpy(generator("sample").standard_normal((50, 2, 8, 6)))
+    law, doubled = Coloured(2, ("periodic",) * 2), Coloured(2, ("periodic",) * 2, factor=2.0)
+    for fitted in (law, doubled):
+        fitted.fit((sample + 3.0).split(7))
+    expected = np.fft.rfftn(sample.numpy(), axes=(2, 3), norm="ortho").std(0)
+    np.testing.assert_allclose(law.spectrum, expected, rtol=1e-5)
+    np.testing.assert_allclose(doubled.spectrum, 2 * expected, rtol=1e-5)
+    np.testing.assert_allclose(law.scale, (sample - sample.mean(0)).square().mean((0, 2, 3)).sqrt(), rtol=1e-5)
+
+
+def test_a_mode_without_residual_has_little_noise_and_a_channel_without_any_is_an_error() -> None:
+    wave = torch.cos(2 * torch.pi * torch.arange(8) / 8)
+    sample = torch.from_numpy(generator("wave").standard_normal((20, 1, 1))).float() * wave
+    law = Coloured(1, ("periodic",))
+    law.fit([sample])
+    assert float(law.spectrum[0, 3] / law.scale[0]) == pytest.approx(1e-3)
+    assert torch.isfinite(law.precision(sample)).all()
+    with pytest.raises(DataError, match="constant in channel 1"):
+        Coloured(2, ("periodic",)).fit([torch.cat([sample, sample * 0], 1)])
+    with pytest.raises(ValueError, match="factor must be positive"):
+        Coloured(1, ("periodic",), factor=0.0)
+
+
+def test_a_coloured_law_is_saved_with_its_grid() -> None:
+    law, again = coloured(("wall", "periodic"), (3, 4)), Coloured(2, ("wall", "periodic")).double()
+    again.load_state_dict(law.state_dict())
+    assert torch.equal(again.spectrum, law.spectrum) and torch.equal(again.scale, law.scale)
+    with pytest.raises(RuntimeError, match="spectrum"):
+        Coloured(2, ("periodic",)).load_state_dict(law.state_dict())
