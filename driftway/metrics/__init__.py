@@ -1,5 +1,14 @@
-"""Scores of forecasts and ensembles: pure functions of tensors that average space and keep the other axes."""
+"""Scores of forecasts and ensembles, pure functions of tensors that average space and keep the other axes; and the
+distances of two laws, from samples in rows."""
 
+from driftway.metrics.distances import (
+    Distance,
+    classifier_test,
+    mmd,
+    mmd_test,
+    principal_components,
+    sliced_wasserstein,
+)
 from driftway.metrics.ensembles import (
     EnsembleMetric,
     crps,
@@ -64,12 +73,14 @@ __all__ = [
     "METRICS",
     "SPECTRAL_METRICS",
     "CorrelationTime",
+    "Distance",
     "EnsembleMetric",
     "Interval",
     "Metric",
     "SpectralMetric",
     "Spectrum",
     "bias",
+    "classifier_test",
     "correlation",
     "correlation_time",
     "crps",
@@ -81,12 +92,16 @@ __all__ = [
     "isotropic_spectrum",
     "log_bands",
     "mae",
+    "mmd",
+    "mmd_test",
     "nrmse",
     "nyquist",
+    "principal_components",
     "rank_histogram",
     "resampled_means",
     "rmse",
     "skill",
+    "sliced_wasserstein",
     "spatial_mean",
     "spectral_log_error",
     "spectral_rmse",
