@@ -25,6 +25,7 @@ from driftway.emulator import Emulator
 from driftway.errors import DataError, DriftwayError, StorageError
 from driftway.grids import GRIDS, Grid
 from driftway.interpolants import INTERPOLANTS, Interpolant
+from driftway.linear import Linear
 from driftway.networks import NETWORKS
 from driftway.networks.autoencoder import Autoencoder
 from driftway.noise import NOISES, White
@@ -38,7 +39,12 @@ from driftway.version import __version__
 FORMAT = 1
 AGAIN = "copy the folder again or fit again"
 CODECS: dict[str, type[nn.Module]] = {"standardize": Standardize, "autoencoder": Autoencoder}
-STEPPERS: dict[str, type] = {"deterministic": Deterministic, "generative": Generative, "persistence": Persistence}
+STEPPERS: dict[str, type] = {
+    "deterministic": Deterministic,
+    "generative": Generative,
+    "linear": Linear,
+    "persistence": Persistence,
+}
 COMPONENTS: dict[type, Mapping[str, type]] = {
     Interpolant: INTERPOLANTS,
     Prediction: PREDICTIONS,
@@ -77,6 +83,7 @@ CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boun
 NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"))
 NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
+SUPPLIED = {"generative": ("channels", "guess"), "linear": ("channels", "boundary")}
 
 
 @dataclass(frozen=True)
@@ -112,24 +119,27 @@ def build_stepper(spec: Spec | str, signature: Signature, guess: Stepper | None 
     """The stepper of a description; networks learn their numbers of channels here."""
     check_stepper(spec)
     own: Spec = {"type": spec} if isinstance(spec, str) else dict(spec)
-    if own["type"] == "persistence":
-        return construct(STEPPERS, own)
-    generative = own["type"] == "generative"
-    states = (2 if guess is None else 3) if generative else 1
-    network = construct(
+    offered: dict[str, Any] = {"channels": signature.channels, "boundary": signature.boundary, "guess": guess}
+    context = {name: offered[name] for name in SUPPLIED.get(own["type"], ())}
+    parts = PARTS.get(own["type"], {})
+    if "network" in parts:
+        states = 1 if "noise" not in parts else 2 if guess is None else 3
+        context["network"] = _build_network(own.pop("network", "unet"), signature, states)
+    if "noise" in parts:
+        context["noise"] = _build_noise(own.pop("noise", "fitted"), signature)
+    return construct(STEPPERS, own, nested=COMPONENTS, **context)
+
+
+def _build_network(spec: Spec | str, signature: Signature, states: int) -> nn.Module:
+    return construct(
         NETWORKS,
-        own.pop("network", "unet"),
+        spec,
         nested=COMPONENTS,
         inputs=states * signature.channels + signature.fields,
         outputs=signature.channels,
         boundary=signature.boundary,
         parameters=signature.parameters,
     )
-    context: dict[str, Any] = {"network": network}
-    if generative:
-        noise = _build_noise(own.pop("noise", "fitted"), signature)
-        context |= {"channels": signature.channels, "noise": noise, "guess": guess}
-    return construct(STEPPERS, own, nested=COMPONENTS, **context)
 
 
 def _build_noise(spec: Spec | str, signature: Signature) -> White:
@@ -151,7 +161,7 @@ def check_stepper(spec: Spec | str) -> None:
         if name in own:
             described = own.pop(name)
             check(part.table, described, nested=COMPONENTS, given=part.given_to(described))
-    given = (*parts, "channels", "guess") if _type(spec) == "generative" else parts
+    given = (*parts, *SUPPLIED.get(_type(spec), ()))
     settings = check(STEPPERS, own, nested=COMPONENTS, given=given, besides=parts)
     if _type(spec) == "generative":
         _build_noise(noise, Signature(1, ()))

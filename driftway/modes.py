@@ -9,9 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class OnGrid(nn.Module):
+    """A module whose buffers take the grid of the states that it is fitted to: those of any grid can be loaded."""
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        for name, own in self.named_buffers(recurse=False):
+            found = state_dict.get(prefix + name)
+            if found is not None and found.ndim == own.ndim and found.shape[0] == own.shape[0]:
+                setattr(self, name, own.new_empty(found.shape))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
 
 def to_modes(x: Tensor, boundary: Sequence[str]) -> Tensor:
@@ -57,7 +80,7 @@ def _split(boundary: Sequence[str]) -> tuple[list[int], list[int]]:
 
 
 def _along(x: Tensor, axis: int, matrix: Tensor) -> Tensor:
-    return torch.tensordot(x, matrix.to(x), dims=([axis], [1])).movedim(-1, axis)
+    return (x.movedim(axis, -1) @ matrix.T.to(x)).movedim(-1, axis)
 
 
 @lru_cache

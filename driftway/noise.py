@@ -6,13 +6,12 @@ All formulas of `interpolants` hold for any covariance C; the score alone needs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from driftway.errors import DataError
-from driftway.modes import from_modes, mean_over_modes, to_modes
+from driftway.modes import OnGrid, from_modes, mean_over_modes, to_modes
 from driftway.randomness import Stream
 
 FAINTEST = 1e-3  # of a channel's root mean square: the least noise of a mode, so that C can be inverted
@@ -75,7 +74,7 @@ class Fitted(White):
         self.scale = (self.factor * std).to(self.scale)
 
 
-class Coloured(White):
+class Coloured(White, OnGrid):
     """Noise with the spectrum of target − source: z = F⁻¹(s·F ε), ε ~ N(0, I), one s per channel and mode.
 
     F goes to waves along periodic axes and to cosines between walls (`driftway.modes`), so that noise is stationary
@@ -117,12 +116,6 @@ class Coloured(White):
 
     def _through(self, x: Tensor, factors: Tensor) -> Tensor:
         return from_modes(to_modes(x, self.boundary) * factors.to(x), self.boundary, x.shape[2:])
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """The grid is that of the states to which the law was fitted."""
-        if (found := state.get(f"{prefix}spectrum")) is not None and found.ndim == self.spectrum.ndim:
-            self.spectrum = self.spectrum.new_empty(found.shape)
-        super()._load_from_state_dict(state, prefix, *rest)
 
 
 NOISES: dict[str, type[White]] = {"white": White, "fitted": Fitted, "coloured": Coloured}

@@ -164,9 +164,11 @@ def fit(
     """Train `model` for `settings.steps` steps and return the moving average of its weights, on the CPU.
 
     The folder receives `metrics.jsonl` (free of times, so that equal runs write equal files) and `checkpoints/`;
-    without `resume` those that are there are replaced. Raises DivergedError when loss or gradient stops being finite,
-    Interrupted after saving on Ctrl-C or SIGTERM.
+    without `resume` those that are there are replaced. A model without weights takes no steps. Raises DivergedError
+    when loss or gradient stops being finite, Interrupted after saving on Ctrl-C or SIGTERM.
     """
+    if not any(p.requires_grad for p in model.parameters()):
+        return _settled(model, folder, validate)
     trainer = Trainer(model, batches, settings, seed)
     checkpoints = folder / "checkpoints"
     if not resume:
@@ -192,6 +194,14 @@ def fit(
     return trainer.ema.module.cpu()
 
 
+def _settled(model: nn.Module, folder: Path, validate: Callable[[nn.Module], dict[str, float]] | None) -> nn.Module:
+    """A model that has no weights, and a log that says how good it is."""
+    found = {} if validate is None else validate(model)
+    with _log(folder, 0) as log, explained(folder / LOG):
+        log.write((json.dumps({"step": 0, **_finite(found)}) + "\n").encode())
+    return model
+
+
 def _record(
     trainer: Trainer,
     values: dict[str, Tensor],
@@ -209,10 +219,13 @@ def _record(
         record |= {name: float(value) for name, value in values.items()}
         record["learning_rate"] = learning_rate(settings, k)
     if validate is not None and validates:
-        # a short forecast may well blow up early in training, and JSON has no NaN
-        found = validate(trainer.ema.module)
-        record |= {name: value if math.isfinite(value) else None for name, value in found.items()}
+        record |= _finite(validate(trainer.ema.module))
     return record
+
+
+def _finite(found: dict[str, float]) -> dict[str, float | None]:
+    """A short forecast may well blow up early in training, and JSON has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def _check_finite(values: dict[str, Tensor], k: int, settings: TrainingSection) -> None:

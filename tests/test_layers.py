@@ -29,6 +29,7 @@ predictions densities
 transport
 samplers
 steppers
+linear
 schema checkpoints
 emulator
 build
