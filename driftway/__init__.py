@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from driftway.interpolants import Residual as Residual
     from driftway.interpolants import VarianceExploding as VarianceExploding
     from driftway.interpolants import VariancePreserving as VariancePreserving
+    from driftway.linear import Linear as Linear
     from driftway.noise import Coloured as Coloured
     from driftway.noise import Fitted as Fitted
     from driftway.noise import White as White
@@ -93,6 +94,7 @@ _NAMES = {
     "evaluation": "score",
     "grids": "Grid KarrasSpacing Leading Power Truncated Uniform",
     "interpolants": "Bridge Coefficients Follmer Interpolant Rectified Residual VarianceExploding VariancePreserving",
+    "linear": "Linear",
     "noise": "Coloured Fitted White",
     "predictions": "Data Drift Karras Noise Prediction Score Velocity",
     "randomness": "Stream stream",

@@ -83,6 +83,7 @@ CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boun
 NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"))
 NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
+# What the program supplies to a stepper besides its parts.
 SUPPLIED = {"generative": ("channels", "guess"), "linear": ("channels", "boundary")}
 
 

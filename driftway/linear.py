@@ -1,11 +1,10 @@
-"""The linear model of each mode: the best forecast that is linear in the state and the same everywhere in space.
+"""The linear model of each mode: on periodic axes the best forecast that is linear in the anomaly and knows no place.
 
 Fitted in closed form, it costs no training: a first guess, and a measure of how predictable a system is.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -46,20 +45,20 @@ class Linear(LearnedStepper, OnGrid):
     @torch.no_grad()
     def prepare(self, transitions: Callable[[], Iterable[Transition]]) -> None:
         """Fit means and matrices, in one pass over batches of training transitions."""
-        sums, count, shape = _Sums(), 0, torch.Size()
+        sums, shape = _Sums(), torch.Size()
         for batch in transitions():
             x, y = (to_modes(state.double(), self.boundary) for state in (batch.source, batch.target))
-            shape, count = x.shape[2:], count + len(x)
+            shape = x.shape[2:]
             sums.add(x.flatten(2), y.flatten(2))
-        if count <= self.channels + 1:
+        if sums.count <= self.channels + 1:
             raise DataError(
-                f"{count} transitions for a linear model of {self.channels} channels, which has {self.channels + 1} "
-                "numbers to fit for each mode and channel: give it more states"
+                f"{sums.count} transitions for a linear model of {self.channels} channels, which has "
+                f"{self.channels + 1} numbers to fit for each mode and channel: give it more states"
             )
         matrix = sums.regression(self.ridge)
         if not bool(torch.isfinite(matrix).all()):
             raise DataError("the linear model cannot be fitted: states hold NaN or infinity")
-        self.before, self.after = (m.reshape(-1, *shape).to(self.before) for m in (sums.x / count, sums.y / count))
+        self.before, self.after = ((m / sums.count).reshape(-1, *shape).to(self.before) for m in (sums.x, sums.y))
         self.matrix = matrix.movedim(0, -1).reshape(self.channels, self.channels, *shape).to(self.matrix)
 
     def loss(self, batch: Transition, stream: Stream) -> Tensor:
@@ -90,6 +89,7 @@ class _Sums:
         xx = self.xx - torch.einsum("kc,kd->kcd", x, x.conj()) / self.count
         yx = self.yx - torch.einsum("kc,kd->kcd", y, x.conj()) / self.count
         power = xx.diagonal(dim1=1, dim2=2).real.mean(-1)
-        least = torch.finfo(power.dtype).eps * power.max() + math.ulp(0.0)  # a mode without power has no matrix
+        kind = torch.finfo(power.dtype)
+        least = kind.eps * power.max() + kind.tiny  # a mode without power has no matrix
         lift = (ridge * power + least)[:, None, None] * torch.eye(x.shape[1], dtype=xx.dtype)
         return torch.linalg.solve(xx + lift, yx, left=False)

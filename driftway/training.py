@@ -167,12 +167,12 @@ def fit(
     without `resume` those that are there are replaced. A model without weights takes no steps. Raises DivergedError
     when loss or gradient stops being finite, Interrupted after saving on Ctrl-C or SIGTERM.
     """
-    if not any(p.requires_grad for p in model.parameters()):
-        return _settled(model, folder, validate)
-    trainer = Trainer(model, batches, settings, seed)
     checkpoints = folder / "checkpoints"
     if not resume:
         shutil.rmtree(checkpoints, ignore_errors=True)
+    if not any(p.requires_grad for p in model.parameters()):
+        return _settled(model, folder, validate)
+    trainer = Trainer(model, batches, settings, seed)
     first, logged = load_checkpoint(checkpoints, model, trainer.ema, trainer.optimizer) or (0, 0)
     with _log(folder, logged) as log, _stopping() as signals, progress(label, settings.steps, first) as task:
         for k in range(first, settings.steps):

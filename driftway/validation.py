@@ -35,7 +35,7 @@ class Reconstructions:
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
         autoencoder: Any = model
-        frames, _, known = moved(self.batch, next(chain(model.parameters(), model.buffers())).device)
+        frames, _, known = moved(self.batch, next(model.parameters()).device)
         decoded = autoencoder.decode(autoencoder.encode(frames, known.params), known.params)
         return {"valid_vrmse": float(vrmse(decoded, frames, space=frames.ndim - 2).mean())}
 
@@ -56,10 +56,8 @@ class Rollouts:
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
         stepper: Any = model
-        truth, members = (
-            self.states.to(next(chain(model.parameters(), model.buffers())).device),
-            self.members if stepper.random else 1,
-        )
+        device = next(chain(model.parameters(), model.buffers())).device
+        truth, members = self.states.to(device), self.members if stepper.random else 1
         count, leads, space = len(truth), truth.shape[1] - 1, truth.ndim - 3
         now = truth[:, 0].repeat(members, *(1,) * (truth.ndim - 2))
         keys = [(row, m) for m in range(members) for row in range(count)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from driftway.interpolants import Coefficients, Interpolant
+from driftway.modes import to_modes
 from driftway.noise import White
 from driftway.predictions import Prediction
 from driftway.randomness import Stream, generator
@@ -102,3 +105,14 @@ def sampled_law(
         mean, variance = constant + slope * mean, slope**2 * variance + spread**2
         laws.append(Law(float(s), mean, variance**0.5))
     return laws
+
+
+def covariance(power: Tensor, boundary: Sequence[str], size: Sequence[int]) -> Tensor:
+    """The matrix over points (N, N) of a law with this power in each mode (*K), from the modes of single points."""
+    count = math.prod(size)
+    modes = to_modes(torch.eye(count, dtype=power.dtype).reshape(count, 1, *size), boundary).reshape(count, -1)
+    copies = torch.ones_like(power)
+    waves = [axis for axis, name in enumerate(boundary) if name == "periodic"]
+    if waves:  # all waves but the mean and, of an even number of points, the shortest are one of a pair
+        copies.movedim(waves[-1], -1)[..., 1 : (size[waves[-1]] + 1) // 2] = 2
+    return ((modes * (copies * power).flatten()) @ modes.conj().T).real

@@ -20,6 +20,7 @@ from driftway.predictions import Data, Drift, Prediction, Velocity
 from driftway.randomness import Stream, generator
 from driftway.samplers import Ancestral, EulerMaruyama, Heun, Sampler
 from driftway.transport import Transport
+from tests.gaussian import covariance
 
 SIZE, SLOPE = 8, 0.8
 PERIODIC = ("periodic",)
@@ -111,9 +112,7 @@ def test_every_sampler_ends_in_the_law_of_each_mode(
 def test_the_score_is_the_gradient_of_the_log_density_with_a_full_covariance(path: Interpolant) -> None:
     transport, t = exact(path, Data(), 5), torch.tensor(0.6, dtype=torch.float64)
     alpha, beta, gamma = path.coefficients(t)
-    basis = to_modes(torch.eye(SIZE, dtype=torch.float64)[:, None], PERIODIC)[:, 0]
-    twice = torch.where((K == 0) | (K == SIZE // 2), 1.0, 2.0)
-    full = ((basis * (twice * (beta**2 * S + gamma**2 * C))) @ basis.conj().T).real
+    full = covariance(beta**2 * S + gamma**2 * C, PERIODIC, (SIZE,))
     x = torch.from_numpy(generator("x").standard_normal((5, 1, SIZE))).requires_grad_()
     mean = ((alpha + beta * SLOPE) * transport.source).flatten(1)
     density = torch.distributions.MultivariateNormal(mean, full).log_prob(x.flatten(1))

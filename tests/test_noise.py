@@ -13,11 +13,10 @@ from torch import Tensor
 
 from driftway.data.trajectories import Transition
 from driftway.errors import DataError
-from driftway.modes import to_modes
 from driftway.noise import Coloured, Fitted, White
 from driftway.randomness import generator, stream
 from driftway.steppers import Conditioning, Generative, Stream
-from tests.gaussian import OneStream
+from tests.gaussian import OneStream, covariance
 
 
 def residuals(count: int, channels: int, key: int = 0) -> Tensor:
@@ -101,26 +100,12 @@ def coloured(boundary: tuple[str, ...], size: tuple[int, ...], channels: int = 2
     return law
 
 
-def covariance(law: Coloured, channel: int, size: tuple[int, ...]) -> Tensor:
-    """C of one channel as a matrix over points, made without the law's code: waves and cosines as explicit vectors."""
-    count = int(np.prod(size))
-    basis = torch.eye(count, dtype=torch.float64).reshape(count, 1, *size)
-    modes = to_modes(basis, law.boundary).reshape(count, -1)
-    full = torch.ones(law.spectrum.shape[1:], dtype=torch.float64)
-    waves = [axis for axis, name in enumerate(law.boundary) if name == "periodic"]
-    if waves:
-        half = full.movedim(waves[-1], -1)
-        half[..., 1 : (size[waves[-1]] + 1) // 2] = 2
-    power = (full * law.spectrum[channel] ** 2).flatten()
-    return ((modes * power) @ modes.conj().T).real
-
-
 @pytest.mark.parametrize(("boundary", "size"), GRIDS)
 def test_a_coloured_law_draws_with_the_covariance_of_its_spectrum(boundary: Any, size: Any) -> None:
     law = coloured(boundary, size)
     z = law.draw(torch.zeros(60000, 2, *size, dtype=torch.float64), OneStream("draws"))
     for channel in range(2):
-        expected = covariance(law, channel, size)
+        expected = covariance(law.spectrum[channel] ** 2, law.boundary, size)
         error = torch.cov(z[:, channel].flatten(1).T) - expected
         assert float(error.abs().max()) < 0.03 * float(expected.diagonal().max())
         torch.testing.assert_close(expected.diagonal().mean().sqrt(), law.scale[channel])
@@ -131,7 +116,9 @@ def test_precision_is_the_inverse_of_the_full_covariance(boundary: Any, size: An
     law = coloured(boundary, size)
     x = torch.from_numpy(generator("x").standard_normal((4, 2, *size)))
     for channel in range(2):
-        expected = torch.linalg.solve(covariance(law, channel, size), x[:, channel].flatten(1).T).T
+        expected = torch.linalg.solve(
+            covariance(law.spectrum[channel] ** 2, law.boundary, size), x[:, channel].flatten(1).T
+        ).T
         torch.testing.assert_close(law.precision(x)[:, channel].flatten(1), expected)
 
 

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from driftway.errors import DataError
+from driftway.metrics.intervals import LEVEL
 from driftway.randomness import generator, seeded
 
-LEVEL = 0.95
 HIDDEN, FITTING_STEPS, FITTING_RATE = 32, 150, 1e-2  # of the classifier
-FOLDS = 2
 
 
 class Distance(NamedTuple):
@@ -69,8 +68,7 @@ def mmd(x: Tensor, y: Tensor, *, bandwidth: float | None = None) -> Tensor:
     Gretton et al. 2012, equation 3.
     """
     x, y = _checked(x, y)
-    sign = torch.cat([torch.ones(len(x)), -torch.ones(len(y))]).double()
-    return _discrepancies(_kernel(torch.cat([x, y]), bandwidth), sign[:, None])[0]
+    return _discrepancies(_kernel(torch.cat([x, y]), bandwidth), _labels(x, y)[:, None])[0]
 
 
 def mmd_test(
@@ -78,9 +76,9 @@ def mmd_test(
 ) -> Distance:
     """`mmd` beside the interval of its values when rows are shuffled between the samples."""
     x, y = _checked(x, y)
-    rng, sign = generator(seed, "mmd"), np.concatenate([np.ones(len(x)), -np.ones(len(y))])
-    signs = np.stack([sign, *(rng.permutation(sign) for _ in range(permutations))], 1)
-    values = _discrepancies(_kernel(torch.cat([x, y]), bandwidth), torch.from_numpy(signs)).numpy()
+    rng, labels = generator(seed, "mmd"), _labels(x, y)
+    shuffled = [labels[torch.from_numpy(rng.permutation(len(labels)))] for _ in range(permutations)]
+    values = _discrepancies(_kernel(torch.cat([x, y]), bandwidth), torch.stack([labels, *shuffled], 1)).numpy()
     low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Distance(float(values[0]), float(low), float(high))
 
@@ -88,45 +86,53 @@ def mmd_test(
 def classifier_test(x: Tensor, y: Tensor, *, seed: int = 0) -> Distance:
     """How often a classifier tells unseen rows of two samples apart: ½ where the laws are one, 1 where they are apart.
 
-    accuracy = ½ (share of x taken for x + share of y taken for y), its band ½ ± 1.96 √((1/N + 1/M)/16)
+    accuracy = ½ (share of x taken for x + share of y taken for y), its band ½ ± 1.96 √((1/n + 1/m)/16)
 
     x: (N, D); y: (M, D); columns are standardised
 
-    A network of one hidden layer is fitted to one half of the rows and judged on the other, and the reverse. Raises
-    DataError as `sliced_wasserstein`, and where there are fewer rows than columns: project them first. Lopez-Paz and
-    Oquab 2017, arXiv:1610.06545.
+    A network of one hidden layer is fitted to one half of the rows and judged on the other, n of x and m of y: judged
+    on both halves in turn, accuracies would depend on each other and leave the band too often. Raises DataError as
+    `sliced_wasserstein`, and where there are fewer rows than columns: project them first. Lopez-Paz and Oquab 2017,
+    arXiv:1610.06545.
     """
     x, y = _checked(x, y)
-    if min(len(x), len(y)) < max(x.shape[1], 2 * FOLDS):
+    if min(len(x), len(y)) < max(x.shape[1], 4):
         raise DataError(
             f"{min(len(x), len(y))} samples of {x.shape[1]} numbers: a classifier needs at least as many samples as "
             "numbers, use `principal_components` first"
         )
     union = torch.cat([x, y])
     std = union.std(0)
-    x, y = ((rows - union.mean(0)) / torch.where(std > 0, std, 1) for rows in (x, y))
-    accuracy = float(sum(_told_apart(x, y, fold, seed) for fold in range(FOLDS)) / FOLDS)
-    band = NormalDist().inv_cdf((1 + LEVEL) / 2) * ((1 / len(x) + 1 / len(y)) / 16) ** 0.5
-    return Distance(accuracy, 0.5 - band, 0.5 + band)
+    (x, unseen_x), (y, unseen_y) = (
+        _halves((rows - union.mean(0)) / torch.where(std > 0, std, 1), seed) for rows in (x, y)
+    )
+    classify = _classifier(x, y, seed)
+    with torch.no_grad():
+        right = (classify(unseen_x) > 0).double().mean() + (classify(unseen_y) < 0).double().mean()
+    band = NormalDist().inv_cdf((1 + LEVEL) / 2) * ((1 / len(unseen_x) + 1 / len(unseen_y)) / 16) ** 0.5
+    return Distance(float(right / 2), 0.5 - band, 0.5 + band)
 
 
 def principal_components(x: Tensor, y: Tensor, *, count: int) -> Projection:
     """Both samples along the `count` directions in which their union varies most, float64.
 
     x: (N, D); y: (M, D), giving (N, count), (M, count) and the share of the union's variance along these directions.
-    Raises DataError as `sliced_wasserstein`, for a union that does not vary, and where `count` is not below N + M.
+    Raises DataError as `sliced_wasserstein`, for a union that does not vary, and where `count` is above D or N + M − 1.
     """
     x, y = _checked(x, y)
     union = torch.cat([x, y])
-    if not 1 <= count < len(union):
-        raise DataError(f"{count} components of {len(union)} samples: ask for 1 to {len(union) - 1}")
+    most = min(len(union) - 1, union.shape[1])
+    if not 1 <= count <= most:
+        raise DataError(f"{count} components of {len(union)} samples of {union.shape[1]} numbers: ask for 1 to {most}")
     union = union - union.mean(0)
     if not float(union.abs().max()) > 0:
         raise DataError("all samples are equal: there is no direction in which they vary")
-    # of as many rows as there are samples, which are fewer than the points of a field
-    power, vectors = torch.linalg.eigh(union @ union.T)
-    top = vectors[:, -count:].flip(1) * power[-count:].flip(0).clamp_min(0).sqrt()
-    return Projection(top[: len(x)], top[len(x) :], float(power[-count:].sum() / power.sum()))
+    # of N + M and D, a matrix of the smaller number of rows
+    wide = len(union) < union.shape[1]
+    power, vectors = torch.linalg.eigh(union @ union.T if wide else union.T @ union)
+    power, vectors = power.clamp_min(0).flip(0), vectors.flip(1)[:, :count]
+    top = vectors * power[:count].sqrt() if wide else union @ vectors
+    return Projection(top[: len(x)], top[len(x) :], float(power[:count].sum() / power.sum()))
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,9 +182,14 @@ def _kernel(rows: Tensor, bandwidth: float | None) -> Tensor:
     return torch.exp(-(distances**2) / (2 * width**2)).fill_diagonal_(0)
 
 
-def _discrepancies(kernel: Tensor, signs: Tensor) -> Tensor:
-    """MMD² for each column of signs (N + M, P): 1 where a row counts as x, −1 where as y."""
-    first, second = (signs > 0).double(), (signs < 0).double()
+def _labels(x: Tensor, y: Tensor) -> Tensor:
+    """1 for the rows of x and 0 for those of y, (N + M,)."""
+    return torch.cat([torch.ones(len(x)), torch.zeros(len(y))]).double()
+
+
+def _discrepancies(kernel: Tensor, first: Tensor) -> Tensor:
+    """MMD² for each column of labels (N + M, P): 1 where a row counts as x, 0 where as y."""
+    second = 1 - first
     n, m = first[:, 0].sum(), second[:, 0].sum()
     to_first, to_second = kernel @ first, kernel @ second
     within = (first * to_first).sum(0) / (n * (n - 1)) + (second * to_second).sum(0) / (m * (m - 1))
@@ -188,22 +199,16 @@ def _discrepancies(kernel: Tensor, signs: Tensor) -> Tensor:
 # --- classifier ----------------------------------------------------------------------------------------------------
 
 
-def _told_apart(x: Tensor, y: Tensor, fold: int, seed: int) -> Tensor:
-    """Mean share of the rows of each sample in this fold that a classifier fitted to the other rows tells apart."""
-    in_x, in_y = (_in_fold(len(rows), fold, seed) for rows in (x, y))
-    classify = _classifier(x[~in_x], y[~in_y], seed)
-    with torch.no_grad():
-        return ((classify(x[in_x]) > 0).double().mean() + (classify(y[in_y]) < 0).double().mean()) / 2
-
-
-def _in_fold(count: int, fold: int, seed: int) -> Tensor:
-    return torch.from_numpy(generator(seed, "fold", count).permutation(count) % FOLDS == fold)
+def _halves(rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows in two halves at random: to fit to, and to be judged on."""
+    order = torch.from_numpy(generator(seed, "halves", len(rows)).permutation(len(rows)))
+    return rows[order[: len(rows) // 2]], rows[order[len(rows) // 2 :]]
 
 
 def _classifier(x: Tensor, y: Tensor, seed: int) -> nn.Module:
     """A fitted network that is positive for rows of x and negative for those of y; both samples weigh alike."""
     rows = torch.cat([x, y])
-    labels = torch.cat([torch.ones(len(x)), torch.zeros(len(y))]).double()[:, None]
+    labels = _labels(x, y)[:, None]
     weights = torch.where(labels > 0, len(rows) / (2 * len(x)), len(rows) / (2 * len(y)))
     with seeded(seed, "classifier"):
         network = nn.Sequential(nn.Linear(rows.shape[1], HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 1)).double()
