@@ -24,6 +24,7 @@ from driftway.samplers import EulerMaruyama, Sampler
 from driftway.transport import Transport, check_determined
 
 NOTHING = Conditioning()
+OBSERVED = 2  # rows of a batch, at most, from which noise follows the residual
 Network = Callable[..., Tensor]
 
 
@@ -134,9 +135,17 @@ class Generative(LearnedStepper):
         x0 = self.source(batch.source, batch.conditioning)
         t = self.density(self.interpolant, x0, stream)
         z = self.noise.draw(x0, stream)
+        if self.training and self.noise.follows:
+            self._observe(batch, z)
         if not self.antithetic:
             return self._loss_at(batch, x0, t, z)
         return (self._loss_at(batch, x0, t, z) + self._loss_at(batch, x0, t, -z)) / 2
+
+    @torch.no_grad()
+    def _observe(self, batch: Transition, z: Tensor) -> None:
+        """Tell the noise what the network leaves of the first rows' targets."""
+        few = batch.first(OBSERVED)
+        self.noise.observe(few.target - self.transport(few.source, few.conditioning).first_answer(z[:OBSERVED]))
 
     def _loss_at(self, batch: Transition, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
         x = self.interpolant.coefficients(t)(x0, batch.target, z)

@@ -87,10 +87,13 @@ class Transport:
 
     def leap(self, s: Tensor, stream: Stream, temperature: float = 1.0) -> Tensor:
         """x_s = α·x0 + β·ξ(x0) + γ·z in one network call: how a sampler leaves a start where its step is singular."""
-        t = self.departure()
         z = temperature * self.draw(stream) if temperature else self.source * 0
-        near = self.interpolant.coefficients(t)(self.source, self.source, z)
-        return self.interpolant.coefficients(s)(self.source, self.data(near, t), z)
+        return self.interpolant.coefficients(s)(self.source, self.first_answer(z), z)
+
+    def first_answer(self, z: Tensor) -> Tensor:
+        """ξ at the departure: what one network call tells of x1 before the path has told anything."""
+        t = self.departure()
+        return self.data(self.interpolant.coefficients(t)(self.source, self.source, z), t)
 
 
 def conversion(path: Interpolant, given: Prediction, wanted: Prediction, t: Tensor) -> Coefficients:

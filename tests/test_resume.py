@@ -76,7 +76,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("resume")
     chaos = small.chaos(folder)
     small.written(folder, chaos, "deterministic", training=TRAINING)
-    small.written(folder, chaos, "generative", training=TRAINING, guess=str(folder / "deterministic"))
+    follows = {**small.KINDS["generative"]["stepper"], "noise": {"type": "coloured", "of": "residual"}}
+    small.written(folder, chaos, "generative", training=TRAINING, guess=str(folder / "deterministic"), stepper=follows)
     small.written(folder, small.flow(folder), "autoencoder", training=TRAINING)
     for name in ("deterministic", "generative", "autoencoder"):
         assert fit(folder, name, folder / name) == 0
@@ -91,7 +92,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("generative", [at_step(KILLS[1]), at_checkpoint(2 * EVERY), at_step(KILLS[2])]),
         ("autoencoder", [at_step(KILLS[3])]),
     ],
-    ids=["deterministic", "generative with a guess", "autoencoder"],
+    ids=["deterministic", "generative with a guess and noise that follows", "autoencoder"],
 )
 def test_killed_runs_end_in_the_same_bits(place: Path, name: str, kills: list[Moment]) -> None:
     run = place / f"killed {name}"

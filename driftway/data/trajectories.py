@@ -117,6 +117,12 @@ class Transition(NamedTuple):
     target: Tensor
     conditioning: Conditioning = Conditioning()
 
+    def first(self, count: int) -> Transition:
+        """The first rows of the batch."""
+        known = (self.conditioning.fields, self.conditioning.params)
+        few = Conditioning(*(None if x is None else x[:count] for x in known))
+        return Transition(self.source[:count], self.target[:count], few)
+
 
 @runtime_checkable
 class Reader(Protocol):
