@@ -27,6 +27,7 @@ class Linear(LearnedStepper, OnGrid):
     nothing is left to train. Raises DataError for transitions that are not more than channels + 1 or not finite.
     """
 
+    trained = False
     before: Tensor
     after: Tensor
     matrix: Tensor

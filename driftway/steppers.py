@@ -54,9 +54,13 @@ class Climatology:
 
 
 class LearnedStepper(nn.Module, ABC):
-    """A stepper with weights: `prepare` fits what is not trained, `loss` is what training lowers."""
+    """A stepper with weights: `prepare` fits what is not trained, `loss` is what training lowers.
+
+    `random` says whether a step draws noise, `trained` whether there is anything to train once it is prepared.
+    """
 
     random: bool = False
+    trained: bool = True
 
     def prepare(self, transitions: Callable[[], Iterable[Transition]]) -> None:
         """Fit constants (such as the noise scale) to training data; nothing by default."""

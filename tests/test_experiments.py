@@ -104,7 +104,7 @@ def test_every_generative_method_has_a_law_to_meet() -> None:
     assert sorted(row for row in ROWS if described(row)["type"] == "generative") == sorted(SPREADS)
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [row for row in ROWS if "network" in described(row)])
 def test_every_method_takes_a_loss_with_gradients_and_steps(row: str) -> None:
     stepper, batch = small(row), transition()
     stepper.prepare(lambda: [batch])

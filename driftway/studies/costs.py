@@ -183,6 +183,8 @@ def _training_step(model: nn.Module, transitions: Transitions, experiment: Exper
     if prepare is not None:
         prepare(lambda: [transitions.batch(np.arange(ROWS))])
     periods = (1,) * (len(transitions.data.axes)) if experiment.training.augment else ()
+    if not any(weight.requires_grad for weight in model.parameters()):
+        return 0.0
     return _timed(Trainer(model, Batches(transitions, size, 0, periods), experiment.training, 0).step, 5)
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from driftway.build import build_sampler, check_codec, check_stepper, describe_sampler
+from driftway.build import PARTS, build_sampler, check_codec, check_stepper, describe_sampler
 from driftway.config import placed
 from driftway.config.yaml import Document, Located, load_yaml, locate, merge, nearest, place_of, plain
 from driftway.errors import ConfigError
@@ -40,13 +40,13 @@ class SourceSection(Section):
     preset: str | None = Field(default=None, description="simulated into the study's folder")
     overrides: tuple[str, ...] = Field(default=(), strict=False, description="name=value, numbers of the preset")
     seed: int = Field(default=0, ge=0, description="key of the initial states")
-    path: str | None = Field(default=None, description="data set; relative to the study file")
+    path: str | None = Field(default=None, description="data set; relative to the file that says so")
 
 
 class PartSection(Section):
     """An experiment file, and what is changed in it."""
 
-    file: str | None = Field(default=None, description="experiment; relative to the study file")
+    file: str | None = Field(default=None, description="experiment; relative to the file that says so")
     set: dict[str, Any] = Field(default={}, description="laid over all else")
 
 
@@ -192,8 +192,8 @@ def load_study(path: str | Path) -> Study:
     path, document = Path(path), load_yaml(path)
     about = validated(StudySection, path, document)
     if about.data.path is not None:
-        place = path.parent / about.data.path
-        about = about.model_copy(update={"data": about.data.model_copy(update={"path": str(place.resolve())})})
+        data = _beside(document["data"]["path"], path)
+        about = about.model_copy(update={"data": about.data.model_copy(update={"path": str(data.resolve())})})
     if (about.data.preset is None) == (about.data.path is None):
         raise ConfigError(f"{locate(document, ['data'])}: should have either a preset or a path")
     if about.data.preset is not None:
@@ -249,15 +249,29 @@ def _document(
     if above and part.get("like") is not None:
         base = above[part["like"]]
     elif part.get("file") is not None:
-        file = path.parent / part["file"]
+        file = _beside(part["file"], path)
         if not file.is_file():
             siblings = [other.name for other in file.parent.glob("*.yaml")]
             raise ConfigError(f"{place_of(part['file'])}: there is no file '{file}'{nearest(file.name, siblings)}")
-        base = merge(load_yaml(file), common)
+        own = load_yaml(file)
+        base = merge(own, _for_type(common, own.get("stepper", {})))
     else:
         remedy = "" if above is None else ", or like: NAME of a row above"
         raise ConfigError(f"{place_of(key)}: needs a file{remedy}")
     return {**merge(base, part.get("set", {})), "name": str(name)}
+
+
+def _beside(name: str, path: Path) -> Path:
+    """A file named in a study, relative to the file that names it, by default the study's own."""
+    place = place_of(name)
+    return (path if place is None else Path(place.source)).parent / name
+
+
+def _for_type(common: Document, own: Mapping[str, Any]) -> Document:
+    """What rows have in common, but for parts that steppers of this row's type do not have."""
+    lacks = {part for parts in PARTS.values() for part in parts} - {*PARTS.get(own.get("type", ""), ())}
+    shared = {key: value for key, value in common.get("stepper", {}).items() if key not in lacks}
+    return {key: shared if key == "stepper" else value for key, value in common.items()}
 
 
 def _experiment(path: Path, document: Document) -> Experiment:

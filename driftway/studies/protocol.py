@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
-from driftway.build import Signature, build_codec, build_stepper
+from driftway.build import STEPPERS, Signature, build_codec, build_stepper
 from driftway.codecs import Chain
 from driftway.config.yaml import Document, merge, place_of, plain
 from driftway.data import open_data
@@ -89,7 +89,7 @@ def check_fair(study: Study, shape: Shape) -> dict[str, int]:
     if len(members) > 1:
         raise ConfigError(f"ensembles of {sorted(members)} members cannot be compared: give one number to all")
     _check_enough(study, shape)
-    bound = [row for row in study.networks if not row.exempt]
+    bound = [row for row in study.networks if trains(row) and not row.exempt]
     _check_same(study, bound, TRAINED, "give all rows the same, or say in exempt why it may differ")
     encoded = [row for row in bound if row.autoencoder is not None]
     _check_same(study, encoded, ENCODED, "give all the same, or say in exempt why it may differ")
@@ -152,10 +152,15 @@ def _check_sizes(study: Study, sizes: Sequence[tuple[int, Row]]) -> None:
         )
 
 
+def trains(row: Row) -> bool:
+    """Whether a row takes optimiser steps at all; a linear model is fitted in one pass."""
+    return getattr(STEPPERS[row.experiment.stepper["type"]], "trained", False)
+
+
 def steps_of(study: Study, row: Row) -> int:
     """Optimiser steps behind a row: its own, and those of its guess."""
     guess = row.experiment.guess
-    return row.experiment.training.steps + (0 if guess is None else steps_of(study, study.rows[guess]))
+    return row.experiment.training.steps * trains(row) + (0 if guess is None else steps_of(study, study.rows[guess]))
 
 
 JUDGED: Compared = {
