@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from driftway.densities import GridTime as GridTime
     from driftway.densities import LogNormalNoise as LogNormalNoise
     from driftway.densities import UniformTime as UniformTime
+    from driftway.diagnosis.examination import Diagnosis as Diagnosis
+    from driftway.diagnosis.examination import diagnose as diagnose
     from driftway.diffusions import Diffusion as Diffusion
     from driftway.emulator import Emulator as Emulator
     from driftway.errors import DriftwayError as DriftwayError
@@ -88,6 +90,7 @@ _NAMES = {
     "data.trajectories": "Axis Conditioning Fields Trajectories Transition",
     "data.zarr_store": "save_zarr",
     "densities": "GridTime LogNormalNoise UniformTime",
+    "diagnosis.examination": "Diagnosis diagnose",
     "diffusions": "Diffusion",
     "emulator": "Emulator",
     "errors": "DriftwayError",

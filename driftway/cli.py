@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
+from driftway.brief import InBrief
+from driftway.diagnosis.commands import diagnose
 from driftway.errors import ConfigError, DriftwayError
 from driftway.storage import without_nan
 from driftway.studies.commands import study
@@ -28,14 +30,6 @@ if TYPE_CHECKING:
     from driftway.schema import Experiment
 
 Result = Mapping[str, Any]
-
-
-class InBrief(dict[str, Any]):
-    """A result of which people are shown less than machines."""
-
-    def __init__(self, result: Result, brief: Result):
-        super().__init__(result)
-        self.brief = brief
 
 
 Split = Literal["train", "valid", "test"]
@@ -58,6 +52,7 @@ fit = App(name="fit", help="Fit an autoencoder or a stepper from a configuration
 app.command(data)
 app.command(fit)
 app.command(study)
+app.command(diagnose, usage="Usage: driftway diagnose PATH [OPTIONS]")
 
 
 @app.command

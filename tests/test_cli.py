@@ -33,6 +33,7 @@ data presets [PRESET]
 data stats PATH --split=train
 data verify PATH
 demo [OVERRIDES...] --out=demo --quick=False
+diagnose PATH --split=train --lags=None --states=1000 --out=None
 doctor
 evaluate FORECASTS... --data --out=scores.json
 fit autoencoder CONFIG [OVERRIDES...] --out=None --resume=False --force=False

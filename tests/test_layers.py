@@ -16,7 +16,7 @@ ROOT = Path(driftway.__file__).parent
 # From bottom to top; what stands in one line does not import one another. `name.*` is a package that is closed in
 # itself: its modules may import one another, and what a line below offers.
 LAYERS = """
-errors version glossary lazy
+errors version glossary lazy brief
 randomness storage progress processes
 config.*
 data.trajectories
@@ -38,7 +38,7 @@ validation runs forecasting studies.statistics
 report.*
 workflow scoring candidates purposes
 tuning
-demo studies.*
+demo studies.* diagnosis.*
 cli
 """
 # Inside a function: what a method offers although it is made one layer above.
@@ -59,11 +59,11 @@ HOMES = {
     "ruamel": {"config.yaml"},
     "safetensors": {"checkpoints"},
     "rich": {"progress"},
-    "cyclopts": {"cli", "studies.commands"},
+    "cyclopts": {"cli", "studies.commands", "diagnosis.commands"},
     "distributed": {"studies.engine"},
     "matplotlib": {
         "report.styling", "report.panels", "report.plotting", "report.pictures", "report.parts", "report.study",
-        "report.study_plotting",
+        "report.study_plotting", "diagnosis.page",
     },
     "PIL": {"report.pictures", "report.page", "report.parts"},
     "jinja2": {"report.parts"},

@@ -119,9 +119,8 @@ class Transition(NamedTuple):
 
     def first(self, count: int) -> Transition:
         """The first rows of the batch."""
-        known = (self.conditioning.fields, self.conditioning.params)
-        few = Conditioning(*(None if x is None else x[:count] for x in known))
-        return Transition(self.source[:count], self.target[:count], few)
+        few = (None if x is None else x[:count] for x in (self.conditioning.fields, self.conditioning.params))
+        return Transition(self.source[:count], self.target[:count], Conditioning(*few))
 
 
 @runtime_checkable
