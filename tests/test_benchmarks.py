@@ -54,3 +54,9 @@ def test_emulator_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded("emulator_cost").main(["--quick", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found.keys() > {"solver", "guess, SDE, 1 step"} and min(found.values()) > 0
+
+
+def test_chaos(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("chaos").main(["--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found) == 4 and all(abs(one["exponent"]) < 50 for one in found)

@@ -167,6 +167,8 @@ def test_the_command_prints_a_verdict_and_writes_a_page(tmp_path: Path, capsys: 
     assert "Recommended stride: 1" in shown and "steps:" not in shown
     described = json.loads(page.with_suffix(".json").read_text())
     assert [step["lag"] for step in described["steps"]] == [1, 2]
+    assert all(step[name].keys() == {"value", "low", "high"} for step in described["steps"]
+               for name in ("increment", "autocorrelation", "linear"))  # fmt: skip
     assert described["recommended"]["noise"] == {"type": "fitted", "of": "residual"}
     html = page.read_text()
     assert "Diagnosis of chain.zarr" in html and html.count("<svg") + html.count("data:image/svg") >= 3

@@ -22,6 +22,10 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def root(self) -> Estimate:
+        """Of a ratio of squares, that of the roots."""
+        return Estimate(*(max(part, 0.0) ** 0.5 if part == part else part for part in self))
+
 
 class Step(NamedTuple):
     """What lies between states `lag` frames apart, which is `time`.
@@ -69,23 +73,13 @@ def flatness(residual: Tensor, boundary: tuple[str, ...]) -> float:
     return float((first**2 / second).mean())
 
 
-class _Ratio(NamedTuple):
-    value: float
-    low: float
-    high: float
-
-    def root(self) -> Estimate:
-        """Of a ratio of squares, that of the roots."""
-        return Estimate(*(max(part, 0.0) ** 0.5 if part == part else part for part in self))
-
-
-def _ratio(pairs: Pairs, above: Tensor, below: Tensor) -> _Ratio:
+def _ratio(pairs: Pairs, above: Tensor, below: Tensor) -> Estimate:
     """Mean of one quantity of each pair over the mean of another, with the interval over trajectories."""
     parts = torch.stack([pairs.by_trajectory(above), pairs.by_trajectory(below)], 1)
     means = resampled_means(parts)
     low, high = interval(means[:, 0] / means[:, 1], len(parts))
     value = parts.mean(0)
-    return _Ratio(float(value[0] / value[1]), float(low), float(high))
+    return Estimate(float(value[0] / value[1]), float(low), float(high))
 
 
 def _linear(pairs: Pairs, boundary: tuple[str, ...]) -> tuple[Estimate, Tensor]:
@@ -98,7 +92,7 @@ def _linear(pairs: Pairs, boundary: tuple[str, ...]) -> tuple[Estimate, Tensor]:
         return Estimate(torch.nan, torch.nan, torch.nan), judged.target - judged.source
     left = judged.target - model.step(judged.source)
     power = (_square(judged.source) + _square(judged.target)) / 2
-    return Estimate(*_ratio(judged, _square(left), power).root()), left
+    return _ratio(judged, _square(left), power).root(), left
 
 
 def _square(x: Tensor) -> Tensor:
