@@ -82,7 +82,7 @@ def _noise(best: Step, law: str) -> str:
     white = "white enough" if law == "fitted" else "far from white"
     said = (
         f"Recommended noise: {{type: {law}, of: residual}}, which finds σ while it trains: at most {best.spread:.2g} "
-        f"standard deviations. What a step leaves open fills {best.flatness:.0%} of the waves, {white}; in latents it "
+        f"standard deviations. What a step leaves open fills {best.flatness:.1%} of the waves, {white}; in latents it "
         "is whiter."
     )
     return said.replace("%", " %")
