@@ -76,8 +76,7 @@ def _laws(found: Diagnosis, unit: str) -> tuple[Pane, ...]:
     if not found.laws:
         return ()
     first = found.laws[0].lag
-    by_lag = list({law.lag: law for law in reversed(found.laws)}.values())[::-1]
-    by_lag = [next(law for law in found.laws if law.lag == lag) for lag in sorted({law.lag for law in by_lag})]
+    by_lag = sorted({law.lag: law for law in reversed(found.laws)}.values(), key=lambda law: law.lag)
     by_time = sorted({law.at: law for law in found.laws if law.lag == first}.values(), key=lambda law: law.at)
     return (
         _law_pane("lag", by_lag, [law.time for law in by_lag], f"time between states{unit}"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from driftway.diagnosis.compression import Cut
 from driftway.diagnosis.laws import Laws
-from driftway.diagnosis.paired import Step
+from driftway.diagnosis.paired import Estimate, Step
 
 CLOSE, FAR = 0.5, 0.8  # increments, in standard deviations: below the first starting from the state pays, not above
 BEST = 0.3  # the increment of a step that is neither too much for one network nor too little to be worth a call
@@ -123,6 +123,6 @@ def _laws(laws: Sequence[Laws]) -> list[str]:
     return said
 
 
-def _value(estimate: Any) -> str:
+def _value(estimate: Estimate) -> str:
     value, low, high = estimate
     return f"{value:.2g}" if low != low else f"{value:.2g} ({low:.2g}–{high:.2g})"
