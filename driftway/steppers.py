@@ -140,16 +140,17 @@ class Generative(LearnedStepper):
         t = self.density(self.interpolant, x0, stream)
         z = self.noise.draw(x0, stream)
         if self.training and self.noise.follows:
-            self._observe(batch, z)
+            self._observe(batch, x0, z)
         if not self.antithetic:
             return self._loss_at(batch, x0, t, z)
         return (self._loss_at(batch, x0, t, z) + self._loss_at(batch, x0, t, -z)) / 2
 
     @torch.no_grad()
-    def _observe(self, batch: Transition, z: Tensor) -> None:
+    def _observe(self, batch: Transition, x0: Tensor, z: Tensor) -> None:
         """Tell the noise what the network leaves of the first rows' targets."""
         few = batch.first(OBSERVED)
-        self.noise.observe(few.target - self.transport(few.source, few.conditioning).first_answer(z[:OBSERVED]))
+        bound = self._bound(few.source, x0[:OBSERVED], few.conditioning)
+        self.noise.observe(few.target - bound.first_answer(z[:OBSERVED]))
 
     def _loss_at(self, batch: Transition, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
         x = self.interpolant.coefficients(t)(x0, batch.target, z)
@@ -169,8 +170,9 @@ class Generative(LearnedStepper):
 
     def transport(self, state: Tensor, conditioning: Conditioning = NOTHING) -> Transport:
         """The network bound to one current state: what samplers integrate."""
-        x0 = self.source(state, conditioning)
+        return self._bound(state, self.source(state, conditioning), conditioning)
 
+    def _bound(self, state: Tensor, x0: Tensor, conditioning: Conditioning) -> Transport:
         def predict(x: Tensor, t: Tensor) -> Tensor:
             return self._predict(x, t.expand(len(x)), state, x0, conditioning)
 

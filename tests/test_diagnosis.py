@@ -117,8 +117,8 @@ def test_the_verdict_follows_from_the_steps() -> None:
     assert [worth(step(x)) for x in (CLOSE, CLOSE + 0.01, FAR, FAR + 0.01)] == [
         "pays", "pays little", "pays little", "does not pay"
     ]  # fmt: skip
-    white = advise([step(0.3)], [], [], ("periodic",), "s")
-    red = advise([step(0.3, linear=0.1, flat=0.1)], [], [], ("periodic",), "s")
+    white = advise([step(0.3)], [], [], "s")
+    red = advise([step(0.3, linear=0.1, flat=0.1)], [], [], "s")
     assert white.recommended == {"stride": 1, "noise": {"type": "fitted", "of": "residual"}, "compression": 1}
     assert red.recommended["noise"] == {"type": "coloured", "of": "residual"}
     assert any("no help as a first guess" in said for said in white.verdict)

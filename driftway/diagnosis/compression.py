@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,10 @@ FACTORS = (4, 16, 64, 256)
 
 
 class Cut(NamedTuple):
-    """What is lost, √⟨|u − u_cut|²⟩ in standard deviations, where the largest waves alone are kept, 1/factor of all."""
+    """What is lost, √⟨|u − u_cut|²⟩ in standard deviations, where the largest waves alone are kept, 1/factor of all.
+
+    Waves of one length are kept together, so that it is a few more.
+    """
 
     factor: int
     lost: float
@@ -29,7 +31,7 @@ def cuts(states: Tensor, boundary: tuple[str, ...], lengths: Sequence[float]) ->
     return [
         Cut(factor, _lost(states, boundary, radius <= order[len(order) // factor - 1]))
         for factor in FACTORS
-        if len(order) // factor >= 1 and factor <= math.prod(size) // 2
+        if factor <= len(order)
     ]
 
 

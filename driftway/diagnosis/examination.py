@@ -104,7 +104,7 @@ def diagnose(
         tuple(laws),
         Spectra(state, spectra),
         tuple(lost),
-        advise(steps, laws, lost, boundary, data.time_units),
+        advise(steps, laws, lost, data.time_units),
     )
 
 

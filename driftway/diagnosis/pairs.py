@@ -58,8 +58,7 @@ def checked(data: Trajectories) -> None:
 def scale_of(data: Trajectories, states: int) -> Scale:
     """Mean and standard deviation over states that are evenly spread. Raises DataError for NaN and constant fields."""
     rows, times = _spread(data.shape[0], data.shape[1], states)
-    sample = torch.from_numpy(np.asarray(data.states[rows, times], dtype=np.float32))
-    _check_finite(data, sample, rows, times)
+    sample = _read(data, rows, times)
     mean = sample.mean(0, keepdim=True)
     axes = tuple(i for i in range(sample.ndim) if i != 1)
     std = (sample - mean).square().mean(axes, keepdim=True).sqrt()
@@ -77,18 +76,13 @@ def scale_of(data: Trajectories, states: int) -> Scale:
 def pairs_of(data: Trajectories, scale: Scale, lag: int, count: int) -> Pairs:
     """At most `count` pairs `lag` frames apart, evenly spread over trajectories and times."""
     rows, times = _spread(data.shape[0], data.shape[1] - lag, count)
-    both = data.states[np.concatenate([rows, rows]), np.concatenate([times, times + lag])]
-    source, target = torch.from_numpy(np.asarray(both, dtype=np.float32)).chunk(2)
-    for states, at in ((source, times), (target, times + lag)):
-        _check_finite(data, states, rows, at)
+    source, target = _read(data, np.concatenate([rows, rows]), np.concatenate([times, times + lag])).chunk(2)
     return Pairs(lag, rows, scale(source), scale(target))
 
 
 def frames_of(data: Trajectories, scale: Scale, rows: np.ndarray, times: np.ndarray) -> Tensor:
     """The states (P, C, *S) of these rows and times."""
-    states = torch.from_numpy(np.asarray(data.states[rows, times], dtype=np.float32))
-    _check_finite(data, states, rows, times)
-    return scale(states)
+    return scale(_read(data, rows, times))
 
 
 def _spread(rows: int, times: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +93,9 @@ def _spread(rows: int, times: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return where, when
 
 
-def _check_finite(data: Trajectories, states: Tensor, rows: np.ndarray, times: np.ndarray) -> None:
+def _read(data: Trajectories, rows: np.ndarray, times: np.ndarray) -> Tensor:
+    """States (P, C, *S). Raises DataError for a value that is not finite."""
+    states = torch.from_numpy(np.asarray(data.states[rows, times], dtype=np.float32))
     bad = (~torch.isfinite(states)).nonzero()
     if len(bad):
         row, channel = int(bad[0][0]), int(bad[0][1])
@@ -107,3 +103,4 @@ def _check_finite(data: Trajectories, states: Tensor, rows: np.ndarray, times: n
             f"field '{data.fields.names[channel]}' holds {float(states[tuple(bad[0])])} at trajectory {rows[row]}, "
             f"frame {times[row]} of the split, counted from 0: fill such values, or leave the trajectory out"
         )
+    return states

@@ -28,9 +28,7 @@ class Advice:
     recommended: Mapping[str, Any]
 
 
-def advise(
-    steps: Sequence[Step], laws: Sequence[Laws], lost: Sequence[Cut], boundary: Sequence[str], time_units: str
-) -> Advice:
+def advise(steps: Sequence[Step], laws: Sequence[Laws], lost: Sequence[Cut], time_units: str) -> Advice:
     """What to do with a system of these steps, from the first lag to the last."""
     best = min(steps, key=lambda step: abs(math.log(max(step.increment.value, 1e-12) / BEST)))
     cut = next((c for c in reversed(lost) if c.lost <= best.increment.value / 2), None)
