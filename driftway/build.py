@@ -31,6 +31,7 @@ from driftway.networks.autoencoder import Autoencoder
 from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
+from driftway.solver import Physics, Solver
 from driftway.steppers import Deterministic, Generative, Persistence, Stepper
 from driftway.storage import atomic_write, explained
 from driftway.transport import check_determined
@@ -43,6 +44,7 @@ STEPPERS: dict[str, type] = {
     "deterministic": Deterministic,
     "generative": Generative,
     "linear": Linear,
+    "solver": Solver,
     "persistence": Persistence,
 }
 COMPONENTS: dict[type, Mapping[str, type]] = {
@@ -84,7 +86,11 @@ NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"))
 NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
 # What the program supplies to a stepper besides its parts.
-SUPPLIED = {"generative": ("channels", "guess"), "linear": ("channels", "boundary")}
+SUPPLIED = {
+    "generative": ("channels", "guess"),
+    "linear": ("channels", "boundary"),
+    "solver": ("physics",),
+}
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,18 @@ def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chai
     return Chain(*codecs), signature
 
 
-def build_stepper(spec: Spec | str, signature: Signature, guess: Stepper | None = None) -> Stepper:
-    """The stepper of a description; networks learn their numbers of channels here."""
+def build_stepper(
+    spec: Spec | str, signature: Signature, guess: Stepper | None = None, physics: Physics | None = None
+) -> Stepper:
+    """The stepper of a description; networks learn their numbers of channels here, a solver what states stand for."""
     check_stepper(spec)
     own: Spec = {"type": spec} if isinstance(spec, str) else dict(spec)
-    offered: dict[str, Any] = {"channels": signature.channels, "boundary": signature.boundary, "guess": guess}
+    offered: dict[str, Any] = {
+        "channels": signature.channels,
+        "boundary": signature.boundary,
+        "guess": guess,
+        "physics": physics,
+    }
     context = {name: offered[name] for name in SUPPLIED.get(own["type"], ())}
     parts = PARTS.get(own["type"], {})
     if "network" in parts:
@@ -175,8 +188,9 @@ def build_emulator(spec: Spec) -> Emulator:
     layout = _layout(spec["layout"])
     signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"])
     codec, inner = build_codec(spec["codec"], signature)
-    guess = None if spec["guess"] is None else build_stepper(spec["guess"], inner)
-    return Emulator(codec, build_stepper(spec["stepper"], inner, guess), layout, spec)
+    physics = Physics(codec, layout)
+    guess = None if spec["guess"] is None else build_stepper(spec["guess"], inner, physics=physics)
+    return Emulator(codec, build_stepper(spec["stepper"], inner, guess, physics), layout, spec)
 
 
 def describe(

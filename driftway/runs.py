@@ -109,6 +109,6 @@ def opened(folder: Path, experiment: Experiment, *, resume: bool, force: bool) -
 def _inputs(experiment: Experiment) -> dict[str, str]:
     """Path → digest of the data set and of the runs that an experiment builds on."""
     runs = [str(codec["path"]) for codec in experiment.codec if "path" in codec]
-    runs += [] if experiment.guess is None else [experiment.guess]
+    runs += [run for run in (experiment.guess, experiment.start) if run is not None]
     digests = {path: str(read_json(Path(path) / "emulator.json", "a finished run").get("sha256")) for path in runs}
     return {experiment.data.path: open_data(experiment.data.path).fingerprint(), **digests}

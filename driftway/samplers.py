@@ -62,11 +62,17 @@ class Sampler(ABC):
 
     def __call__(self, transport: Transport, stream: Stream) -> Tensor:
         """A sample of x1 given the transport's source: (B, C, *S)."""
+        x, last = self.approach(transport, stream)
+        return self.move(transport, x, *last, stream)
+
+    def approach(self, transport: Transport, stream: Stream) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x_t before the last step, and the two times of that."""
         times = self.times(transport)
         x = transport.start(times[0], stream)
-        for t, s in pairwise(times):
+        *before, last = pairwise(times)
+        for t, s in before:
             x = self.move(transport, x, t, s, stream)
-        return x
+        return x, last
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,11 @@ class Experiment(Section):
         min_length=1,
         description="run folder of a deterministic stepper; paths start from its answer",
     )
+    start: str | None = Field(
+        default=None,
+        min_length=1,
+        description="run folder of a stepper with the same network and noise; training starts from its weights",
+    )
     training: TrainingSection = Field(description=TrainingSection.__doc__)
     evaluation: EvaluationSection = Field(default=EvaluationSection(), description=EvaluationSection.__doc__)
 

@@ -56,7 +56,7 @@ class Rollouts:
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
         stepper: Any = model
-        device = next(chain(model.parameters(), model.buffers())).device
+        device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
         truth, members = self.states.to(device), self.members if stepper.random else 1
         count, leads, space = len(truth), truth.shape[1] - 1, truth.ndim - 3
         now = truth[:, 0].repeat(members, *(1,) * (truth.ndim - 2))

@@ -9,6 +9,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from driftway.progress import progress
 from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
 from driftway.schema import Experiment
+from driftway.solver import Physics
 from driftway.steppers import LearnedStepper
 from driftway.training import Batches, device_of, fit
 from driftway.validation import Reconstructions, Rollouts, some
@@ -277,13 +279,14 @@ def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = Fa
         ready, stride = prepare(experiment), experiment.data.stride
         guess, guess_spec = _guess(experiment, ready)
         with seeded(experiment.seed, "weights"):
-            model = build_stepper(experiment.stepper, ready.signature, guess)
+            model = build_stepper(experiment.stepper, ready.signature, guess, Physics(ready.codec, ready.layout))
         if not isinstance(model, LearnedStepper):
             raise ConfigError(f"stepper {experiment.stepper} has nothing to fit")
         validation = experiment.training.validation
         validate = Rollouts(ready.states, ready.pending, stride, validation, experiment.seed)
         transitions = encoded(ready.states.split("train"), ready.pending).transitions(stride)
         model.prepare(lambda: _passes(transitions))
+        _start(model, experiment, ready)
         trained: Any = _trained(model, transitions, run, validate)
         stepper, known = dict(experiment.stepper), ready.data
         spec = describe(ready.layout, ready.specs, stepper, guess_spec, known.field_names, known.parameter_names)
@@ -294,20 +297,40 @@ def _guess(experiment: Experiment, ready: Prepared) -> tuple[LearnedStepper | No
     """The frozen stepper of another run on the same encoded states, from whose answer the path starts."""
     if experiment.guess is None:
         return None, None
-    emulator, inner = Emulator.load(experiment.guess), ready.signature
+    emulator = _alike("guess", experiment.guess, experiment, ready)
     if not isinstance(emulator.stepper, LearnedStepper) or emulator.stepper.random:
         raise ConfigError(f"guess {experiment.guess} is not a run of a deterministic stepper")
+    return emulator.stepper, emulator.spec["stepper"]
+
+
+def _start(model: LearnedStepper, experiment: Experiment, ready: Prepared) -> None:
+    """Give a stepper the weights and the noise law of another run, if training is to start from one."""
+    if experiment.start is None:
+        return
+    emulator = _alike("start", experiment.start, experiment, ready)
+    try:
+        model.load_state_dict(emulator.stepper.state_dict() if isinstance(emulator.stepper, nn.Module) else {})
+    except RuntimeError as error:
+        raise ConfigError(
+            f"start {experiment.start} has another network, noise or guess than this experiment's stepper: give it the "
+            f"same ({shorten(str(error), 120)})"
+        ) from error
+
+
+def _alike(what: str, run: str, experiment: Experiment, ready: Prepared) -> Emulator:
+    """The emulator of a run, if it steps the same encoded states as the experiment."""
+    emulator, inner = Emulator.load(run), ready.signature
     if not same_weights(_chain(emulator), ready.codec):
-        raise ConfigError(f"guess {experiment.guess} was fitted with another codec; fit it with this experiment's")
+        raise ConfigError(f"{what} {run} was fitted with another codec; fit it with this experiment's")
     if emulator.layout != ready.layout or (emulator.spec["fields"], emulator.spec["parameters"]) != (
         inner.fields,
         inner.parameters,
     ):
         raise ConfigError(
-            f"guess {experiment.guess} was fitted to other fields, another grid or time step; fit it to "
+            f"{what} {run} was fitted to other fields, another grid or time step; fit it to "
             f"{experiment.data.path} with data.stride {experiment.data.stride}"
         )
-    return emulator.stepper, emulator.spec["stepper"]
+    return emulator
 
 
 def _passes(transitions: Transitions, size: int = 64) -> Any:

@@ -189,8 +189,8 @@ def test_any_plain_data_make_a_shape_or_a_config_error(spec):
 TABLES = {**{base.__name__: table for base, table in COMPONENTS.items()}, "Noise": NOISES, "Codec": CODECS}
 TABLES |= {"Network": NETWORKS, "Stepper": STEPPERS}
 NAMED = [(table, name) for table, entries in TABLES.items() for name in entries]
-REQUIRED = {"residual": {"path": "variance_preserving"}, "grid": {"points": 4}}
-SUPPLIED = {"channels", "inputs", "outputs", "boundary", "parameters", "network", "noise", "guess"}
+REQUIRED = {"residual": {"path": "variance_preserving"}, "grid": {"points": 4}, "solver": {"preset": "kolmogorov"}}
+SUPPLIED = {"channels", "inputs", "outputs", "boundary", "parameters", "network", "noise", "guess", "physics"}
 
 
 @pytest.mark.parametrize(("table", "name"), NAMED)

@@ -177,7 +177,7 @@ TABLES: dict[str, Mapping[str, type]] = {
     "sampler": SAMPLERS,
     "grid": GRIDS,
 }
-SUPPLIED = {"channels", "boundary", "parameters", "inputs", "outputs", "guess"}
+SUPPLIED = {"channels", "boundary", "parameters", "inputs", "outputs", "guess", "physics"}
 
 
 def settings(kind: type) -> dict[str, Any]:

@@ -12,12 +12,16 @@ from torch import Tensor
 
 import driftway
 from driftway.build import Signature, Spec, build_codec, build_stepper, check_codec, check_stepper
+from driftway.codecs import Identity
 from driftway.config import load_yaml
+from driftway.data.layout import Layout
 from driftway.data.trajectories import Conditioning, Transition
 from driftway.densities import GridTime
 from driftway.noise import Fitted
+from driftway.pdes import PRESETS
 from driftway.randomness import stream
 from driftway.schema import load_experiment
+from driftway.solver import Physics
 from driftway.steppers import Generative, LearnedStepper
 from tests.gaussian import Gaussian, Probes, sampled_law
 
@@ -90,7 +94,9 @@ def test_every_file_describes_what_can_be_made(path: Path) -> None:
     signature = Signature(2, ("periodic", "periodic"))
     if not any(spec["type"] == "run" for spec in experiment.codec):
         _, signature = build_codec(experiment.codec, signature)
-    build_stepper(experiment.stepper, signature)
+    preset = PRESETS["kuramoto-sivashinsky"]
+    physics = Physics(Identity(), Layout(preset.fields, preset.axes, preset.interval))
+    build_stepper(experiment.stepper, signature, physics=physics)
 
 
 def test_a_method_says_only_what_differs() -> None:

@@ -29,7 +29,7 @@ predictions densities
 transport
 samplers
 steppers
-linear
+linear solver
 schema checkpoints
 emulator
 build
@@ -54,7 +54,7 @@ HOMES = {
     },
     "zarr": {"data.zarr_store", "data.forecasts"},
     "h5py": {"data.well", "data.well_writer"},
-    "pydantic": {"config.build", "schema", "studies.file"},
+    "pydantic": {"config.build", "schema", "studies.sections"},
     "pydantic_core": {"config.build", "schema"},
     "ruamel": {"config.yaml"},
     "safetensors": {"checkpoints"},

@@ -28,6 +28,7 @@ VALUES = {
     "codec": [{"type": "run", "path": "runs/autoencoder"}, {"type": "standardize"}],
     "stepper": {"type": "generative", "sampler": {"type": "euler_maruyama", "steps": 4}, "antithetic": True},
     "guess": "runs/deterministic",
+    "start": "runs/interpolant",
     "training.steps": 5,
     "training.batch": 3,
     "training.learning_rate": 5e-5,

@@ -13,97 +13,32 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from driftway.build import PARTS, build_sampler, check_codec, check_stepper, describe_sampler
 from driftway.config import placed
 from driftway.config.yaml import Document, Located, load_yaml, locate, merge, nearest, place_of, plain
 from driftway.errors import ConfigError
 from driftway.glossary import is_reference
-from driftway.schema import NAME, NAMED, EvaluationSection, Experiment, Section, validated
+from driftway.schema import Experiment, validated
 from driftway.simulate import preset_named
 from driftway.steppers import Generative
+from driftway.studies.sections import StudySection
 
 FREE = ("name", "evaluation")  # what two rows with one network may differ in, besides the sampler
 # What tuning leaves alone: it is compared at one value, or what other tasks rely on.
-FIXED = ("seed", "data", "codec", "guess", "evaluation", "training.steps", "training.batch", "stepper.antithetic")
+FIXED = (
+    "seed",
+    "data",
+    "codec",
+    "guess",
+    "start",
+    "evaluation",
+    "training.steps",
+    "training.batch",
+    "stepper.antithetic",
+)
 CODECS = ([], ["run"], ["standardize"], ["run", "standardize"])  # those that a stepper takes
-
-Count = Annotated[int, Field(ge=1)]
-
-
-class SourceSection(Section):
-    """Where the states come from: a preset to simulate, or a data set that is there."""
-
-    preset: str | None = Field(default=None, description="simulated into the study's folder")
-    overrides: tuple[str, ...] = Field(default=(), strict=False, description="name=value, numbers of the preset")
-    seed: int = Field(default=0, ge=0, description="key of the initial states")
-    path: str | None = Field(default=None, description="data set; relative to the file that says so")
-
-
-class PartSection(Section):
-    """An experiment file, and what is changed in it."""
-
-    file: str | None = Field(default=None, description="experiment; relative to the file that says so")
-    set: dict[str, Any] = Field(default={}, description="laid over all else")
-
-
-class RowSection(PartSection):
-    """One row of the comparison."""
-
-    like: str | None = Field(default=None, description="another row, in place of a file")
-    tune: dict[str, list[Any]] = Field(default={}, description="key.path → candidates; all combinations are tried")
-    dials: list[dict[str, Any]] = Field(
-        default=[], description="changes of the sampler, one of them a list: how far scores move after training"
-    )
-    seeds: int | None = Field(default=None, ge=1, description="how many of the study's seeds; null: all")
-    exempt: str | None = Field(default=None, min_length=10, description="why the row may be trained otherwise")
-
-
-class ValidSection(Section):
-    """Ensemble forecasts of the validation split."""
-
-    trajectories: int = Field(default=8, ge=1, description="initial states")
-    leads: int = Field(default=10, ge=1, description="steps of each forecast")
-    members: int = Field(default=8, ge=2, description="ensemble members")
-
-    @property
-    def evaluation(self) -> EvaluationSection:
-        """The same as an experiment says it."""
-        return EvaluationSection(split="valid", trajectories=self.trajectories, leads=self.leads, members=self.members)
-
-
-class TuningSection(ValidSection):
-    """How each network's settings are chosen on the validation split; by fair CRPS."""
-
-    trials: int = Field(ge=1, description="trainings per network, the same for all")
-    steps: int | None = Field(default=None, ge=1, description="optimiser steps of a trial; null: as many as in the end")
-
-
-class CurvesSection(ValidSection):
-    """Scores against sampling steps and along the dials, on the validation split."""
-
-    steps: tuple[Count, ...] = Field(strict=False, description="sampling steps that are tried")
-    seeds: int = Field(default=1, ge=1, description="of how many of the seeds")
-
-
-class StudySection(Section):
-    """A comparison under one protocol."""
-
-    name: str = Field(pattern=NAME, max_length=100, description=NAMED)
-    title: str = Field(default="", description="what the report is called")
-    data: SourceSection = Field(description=SourceSection.__doc__)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        min_length=1, strict=False, description="trainings of each row"
-    )
-    autoencoders: dict[str, PartSection] = Field(default={}, description="name → experiment, fitted once")
-    common: dict[str, Any] = Field(default={}, description="laid over the file of every row")
-    tolerance: float = Field(default=0.02, gt=0, lt=1, description="by how much numbers of weights may differ")
-    tuning: TuningSection | None = Field(default=None, description="null: every row as its file says")
-    curves: CurvesSection | None = Field(default=None, description="null: none")
-    rows: dict[str, RowSection] = Field(min_length=1, description="name → row")
 
 
 @dataclass(frozen=True)
@@ -128,6 +63,11 @@ class Row:
     def autoencoder(self) -> str | None:
         """The autoencoder whose latents it steps."""
         return next((codec["path"] for codec in self.experiment.codec if "path" in codec), None)
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        """The rows whose networks it needs: its guess, and where its weights start from."""
+        return tuple(row for row in (self.experiment.guess, self.experiment.start) if row is not None)
 
     @cached_property
     def tried(self) -> list[Experiment]:
@@ -287,8 +227,11 @@ def _same(one: Experiment, other: Experiment) -> bool:
 
 
 def _training(experiment: Experiment) -> Document:
+    """What the weights depend on; on the sampler only where its samples are trained."""
     found = plain(experiment.model_dump(exclude=set(FREE)))
-    return {**found, "stepper": {key: value for key, value in found["stepper"].items() if key != "sampler"}}
+    if not found["stepper"].get("crps"):
+        found["stepper"].pop("sampler", None)
+    return found
 
 
 def _trials(about: StudySection, name: str, network: str, rows: Document) -> tuple[Document, ...]:
@@ -321,7 +264,7 @@ def _nested(path: str, value: Any) -> Document:
 
 
 def _check_references(study: Study, row: Row) -> None:
-    """Autoencoders and guesses are those of this study, and what a row needs stands above it."""
+    """Autoencoders, guesses and starts are those of this study, and what a row needs stands above it."""
     place, known = place_of(row.name), study.autoencoders
     if row.autoencoder is not None and row.autoencoder not in known:
         raise ConfigError(
@@ -331,16 +274,22 @@ def _check_references(study: Study, row: Row) -> None:
     types = [codec["type"] for codec in row.experiment.codec]
     if types not in CODECS:
         raise ConfigError(f"{place}: codec should be a run of an autoencoder, if any, and standardize; got {types}")
-    guess, names = row.experiment.guess, list(study.rows)
-    above = [other for other in names[: names.index(row.name)] if not study.rows[other].generative]
-    if guess is not None and guess not in above:
-        there = ", ".join(above) or "there is none"
-        raise ConfigError(f"{place}: guess should name a deterministic row above, {there}; got '{guess}'")
-    if guess is not None and study.rows[guess].experiment.codec != row.experiment.codec:
-        raise ConfigError(f"{place}: has another codec than its guess '{guess}': give both the same")
-    for other in (row.network, guess):
-        if other is not None and len(study.rows[other].seeds) < len(row.seeds):
+    _check_above(study, row, "guess", {name for name, other in study.rows.items() if not other.generative})
+    _check_above(study, row, "start", {other.name for other in study.networks})
+    for other in (row.network, *row.builds_on):
+        if len(study.rows[other].seeds) < len(row.seeds):
             raise ConfigError(f"{place}: has more seeds than '{other}', which it needs")
+
+
+def _check_above(study: Study, row: Row, what: str, fit: set[str]) -> None:
+    """The row that is named as guess or start stands above, and has the same codec."""
+    place, wanted, names = place_of(row.name), getattr(row.experiment, what), list(study.rows)
+    above = [other for other in names[: names.index(row.name)] if other in fit]
+    if wanted is not None and wanted not in above:
+        kind, there = "deterministic" if what == "guess" else "trained", ", ".join(above) or "there is none"
+        raise ConfigError(f"{place}: {what} should name a {kind} row above, {there}; got '{wanted}'")
+    if wanted is not None and study.rows[wanted].experiment.codec != row.experiment.codec:
+        raise ConfigError(f"{place}: has another codec than its {what} '{wanted}': give both the same")
 
 
 def _check_tuning(study: Study, row: Row) -> None:

@@ -51,12 +51,11 @@ DATA = Task("data").name
 
 def _network(study: Study, row: Row) -> list[Task]:
     """Trials, the choice among them, and the final trainings of one network."""
-    experiment, first = row.experiment, study.about.seeds[0]
+    first = study.about.seeds[0]
     parts = [] if row.autoencoder is None else [Task("autoencoder", row.autoencoder).name]
 
     def needs(seed: int) -> tuple[str, ...]:
-        guess = [] if experiment.guess is None else [Task("fit", study.rows[experiment.guess].network, seed).name]
-        return (DATA, *parts, *guess)
+        return (DATA, *parts, *(Task("fit", study.rows[other].network, seed).name for other in row.builds_on))
 
     trials = [Task("trial", row.name, k, needs(first)) for k in range(len(row.trials))]
     choice = Task("choose", row.name, needs=(DATA, *(trial.name for trial in trials)))

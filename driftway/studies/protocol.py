@@ -1,9 +1,9 @@
 """What makes a comparison fair, checked before anything is trained.
 
 Every row that is trained sees the same data, takes the same number of optimiser steps of the same batch (those of its
-guess included), has as many weights to within a tolerance, and as many trials of its settings; autoencoders are all
-trained alike. All rows are scored on the same initial states, lead times and, if they are ensembles, members. A row
-that is to be trained otherwise says why, and the report repeats it.
+guess and of its start included), has as many weights to within a tolerance, and as many trials of its settings;
+autoencoders are all trained alike. All rows are scored on the same initial states, lead times and, if they are
+ensembles, members. A row that is to be trained otherwise says why, and the report repeats it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from driftway.errors import ConfigError, naming
 from driftway.pdes.presets import Counts
 from driftway.schema import Experiment, validated
 from driftway.simulate import preset_named
+from driftway.solver import Physics
 from driftway.steppers import LearnedStepper
 from driftway.studies.file import Row, Study
 from driftway.workflow import layout_of, signature_of
@@ -75,7 +76,8 @@ def build_row(study: Study, row: Row, shape: Shape) -> Built:
     ]
     codec, signature = build_codec(specs, shape.signature)
     guess = None if row.experiment.guess is None else build_row(study, study.rows[row.experiment.guess], shape).stepper
-    stepper = build_stepper(row.experiment.stepper, signature, guess)
+    layout = replace(shape.layout, dt=shape.layout.dt * row.experiment.data.stride)
+    stepper = build_stepper(row.experiment.stepper, signature, guess, Physics(codec, layout))
     if not isinstance(stepper, LearnedStepper):
         raise ConfigError(f"row '{row.name}' has nothing to train; persistence and climatology are always scored")
     return Built(codec, signature, stepper)
@@ -158,9 +160,9 @@ def trains(row: Row) -> bool:
 
 
 def steps_of(study: Study, row: Row) -> int:
-    """Optimiser steps behind a row: its own, and those of its guess."""
-    guess = row.experiment.guess
-    return row.experiment.training.steps * trains(row) + (0 if guess is None else steps_of(study, study.rows[guess]))
+    """Optimiser steps behind a row: its own, those of its guess, and those behind the weights that it starts from."""
+    before = sum(steps_of(study, study.rows[other]) for other in row.builds_on)
+    return row.experiment.training.steps * trains(row) + before
 
 
 JUDGED: Compared = {
@@ -187,8 +189,9 @@ def experiment_for(study: Study, folder: Path, row: Row, seed: int, change: Docu
         {**entry, "path": str(folder / "autoencoders" / entry["path"])} if "path" in entry else entry
         for entry in experiment.codec
     )
-    guess = None if experiment.guess is None else str(run_of(folder, study.rows[experiment.guess], seed))
-    return _placed(study, folder, experiment).model_copy(update={"seed": seed, "codec": codec, "guess": guess})
+    rows = {"guess": experiment.guess, "start": experiment.start}
+    runs = {what: None if row is None else str(run_of(folder, study.rows[row], seed)) for what, row in rows.items()}
+    return _placed(study, folder, experiment).model_copy(update={"seed": seed, "codec": codec, **runs})
 
 
 def autoencoder_for(study: Study, folder: Path, name: str) -> Experiment:

@@ -21,7 +21,7 @@ from driftway.runs import locked
 from driftway.storage import atomic_write, explained
 from driftway.studies.costs import estimate
 from driftway.studies.engine import carry_out, executor, makespan
-from driftway.studies.file import Study, load_study
+from driftway.studies.file import Study, load_study, restore
 from driftway.studies.plan import Task, plan
 from driftway.studies.protocol import check_fair, data_of, shape_of
 from driftway.studies.tasks import STUDY, done, left, record_of
@@ -98,8 +98,9 @@ def _claim(study: Study, folder: Path, source: Path) -> None:
     Rows that it has lost are remembered, since what they left would be taken for that of others of their names.
     """
     path, described = folder / STUDY, study.described()
-    before = read_json(path, "a study's folder") if path.exists() else described
-    rows = {**before.get("lost", {}), **before["rows"]}
+    stored = read_json(path, "a study's folder") if path.exists() else described
+    before = restore(stored, path).described()  # settings that are newer than the folder have their defaults
+    rows = {**stored.get("lost", {}), **before["rows"]}
     changed = [key for key, value in _kept(described).items() if _kept(before).get(key) != value]
     changed += [f"row '{name}'" for name, row in described["rows"].items() if rows.get(name, row) != row]
     if changed:

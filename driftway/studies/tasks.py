@@ -111,10 +111,11 @@ def _trial(study: Study, folder: Path, task: Task) -> Facts:
 
 
 def _fitted(experiment: Experiment, run: Path) -> bool:
-    """Train into a run folder unless that is done; whether training, and that of the guess, stayed finite."""
+    """Train into a run folder unless that is done; whether training, and what it builds on, stayed finite."""
     try:
-        if experiment.guess is not None and not finished(Path(experiment.guess)):
-            raise DivergedError(f"the training of the guess {experiment.guess} diverged")
+        for other in (experiment.guess, experiment.start):
+            if other is not None and not finished(Path(other)):
+                raise DivergedError(f"the training of {other}, which this builds on, diverged")
         if not _over(run):
             fit_stepper(experiment, run, **_how(experiment, run))
     except DivergedError as error:
