@@ -46,7 +46,9 @@ def trajectories(about: Mapping[str, Any], state: Tensor, numbers: Tensor) -> It
             numbered = {**about, "prandtl": prandtl, "rayleigh": rayleigh}
             processes.append(running.enter_context(_started(numbered, state[row].double().numpy())))
         while True:
-            yield torch.from_numpy(np.stack([_next(*process, state.shape[1:]) for process in processes])).to(state)
+            yield torch.from_numpy(np.stack([_next(process, log, state.shape[1:]) for process, log in processes])).to(
+                state
+            )
 
 
 @contextmanager
