@@ -33,9 +33,10 @@ Result = Mapping[str, Any]
 
 
 Split = Literal["train", "valid", "test"]
-PresetName = Literal[
+Periodic = Literal[
     "kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers", "burgers-stochastic"
 ]
+PresetName = Literal[Periodic, "rayleigh-benard", "rayleigh-benard-well"]
 PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(

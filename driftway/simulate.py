@@ -42,8 +42,9 @@ def describe_presets(name: str | None = None) -> dict[str, Any]:
     if name is None:
         return {preset.name: preset.description for preset in PRESETS.values()}
     preset = preset_named(name)
+    solver: Any = preset.solver
     own = {"trajectories": list(preset.trajectories), "frames": preset.frames, "burn_in": preset.burn_in}
-    return {"preset": name, "description": preset.description, **own, **plain(asdict(preset.solver))}
+    return {"preset": name, "description": preset.description, **own, **plain(asdict(solver))}
 
 
 def preset_named(name: str, overrides: Sequence[str] = ()) -> Preset:
@@ -67,6 +68,7 @@ def _template(preset: Preset, seed: int) -> Trajectories:
         fields=preset.fields,
         axes=preset.axes,
         dt=preset.interval,
+        parameters=preset.solver.parameters(range(sum(preset.trajectories))),
         splits=preset.splits,
         attributes={**origin, "driftway": __version__},
     )

@@ -16,7 +16,7 @@ ROOT = Path(driftway.__file__).parent
 # From bottom to top; what stands in one line does not import one another. `name.*` is a package that is closed in
 # itself: its modules may import one another, and what a line below offers.
 LAYERS = """
-errors version glossary lazy brief
+errors version glossary lazy brief engines.*
 randomness storage progress processes
 config.*
 data.trajectories
@@ -70,6 +70,7 @@ HOMES = {
     "scipy": {"studies.statistics"},
     "pandas": {"studies.tables"},
     "pyarrow": {"studies.tables"},
+    "dedalus": {"engines.dedalus_convection"},
 }  # fmt: skip
 EVERYWHERE = {"torch", "numpy"}
 CORE = {

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from driftway.errors import ConfigError
-from driftway.pdes import PRESETS, Counts, Kolmogorov, Preset, simulate
+from driftway.pdes import PRESETS, Counts, Kolmogorov, Preset, RayleighBenard, SpectralPDE, simulate
+from driftway.pdes.simulate import conditioning
 from driftway.randomness import stream
 from driftway.simulate import preset_named
 
 SMALL: dict[str, dict[str, Any]] = {
-    name: {"size": [24] * len(preset.solver.size), "trajectories": [1, 1, 1], "frames": 3, "burn_in": preset.interval}
+    name: {"size": [24] * len(preset.axes), "trajectories": [1, 1, 1], "frames": 3, "burn_in": preset.interval}
     for name, preset in PRESETS.items()
 }
 FLOW = PRESETS["kolmogorov"]
@@ -27,7 +28,7 @@ FLOW = PRESETS["kolmogorov"]
 def test_every_preset_runs_at_a_small_size(name: str) -> None:
     preset = PRESETS[name].override(SMALL[name])
     (states,) = simulate(preset, 0, range(3))
-    assert states.shape == (3, 3, 1, *preset.solver.size)
+    assert states.shape == (3, 3, len(preset.fields), *preset.solver.size)
     assert np.isfinite(states).all()
     assert np.abs(np.diff(states, axis=1)).max((1, 2, *range(3, states.ndim))).min() > 1e-3
     assert states.std() > 0.01
@@ -37,8 +38,8 @@ def test_every_preset_runs_at_a_small_size(name: str) -> None:
 def test_every_preset_takes_two_steps_at_its_own_size(name: str) -> None:
     solver = PRESETS[name].solver
     state, noise = solver.initial(stream(0, "initial", rows=[0])), stream(0, "forcing", rows=[0])
-    first = solver.step(state, stream=noise)
-    second = solver.step(first, stream=noise)
+    following = solver.rollout(state, conditioning(solver, [0]), noise)
+    first, second = next(following), next(following)
     assert torch.isfinite(second).all()
     assert not torch.equal(first, second)
 
@@ -110,7 +111,7 @@ def test_wrong_overrides_are_refused_in_one_line(overrides: dict[str, Any], mess
     ("name", "overrides", "message"),
     [
         ("kolmogorof", [], "unknown preset 'kolmogorof'; did you mean 'kolmogorov'\\? valid: kolmogorov, .*"),
-        ("lorenz", [], "unknown preset 'lorenz'; valid: kolmogorov, .*, burgers-stochastic"),
+        ("lorenz", [], "unknown preset 'lorenz'; valid: kolmogorov, .*, rayleigh-benard-well"),
         ("burgers", ["viscosity"], "override 'viscosity' must be name=value, e.g. viscosity=0.01"),
     ],
 )
@@ -126,9 +127,31 @@ def test_the_documentation_has_every_preset_with_its_numbers() -> None:
         [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")
     ]
     table = {cells[0]: cells for cells in rows if len(cells) == 10}
-    assert list(table) == list(PRESETS)
-    for name, preset in PRESETS.items():
-        assert not set(_stated(preset)) - set(table[name]), name
+    assert list(table) == [name for name, preset in PRESETS.items() if isinstance(preset.solver, SpectralPDE)]
+    for name in table:
+        assert not set(_stated(PRESETS[name])) - set(table[name]), name
+
+
+def test_the_documentation_has_every_preset_of_convection_with_its_numbers() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "simulators.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `rayleigh-benard")]
+    presets = [preset for preset in PRESETS.values() if isinstance(preset.solver, RayleighBenard)]
+    assert len(presets) == 2
+    for preset in presets:
+        row = next(row for row in rows if row.startswith(f"| `{preset.name}` |"))
+        cells = {cell.strip() for cell in row.split("|")}
+        solver = preset.solver
+        stated = [
+            ", ".join(f"{number:g}".replace("e+0", "e").replace("e+", "e").replace("000000", "e6") for number in values)
+            for values in (solver.rayleigh, solver.prandtl)
+        ]
+        own = [
+            f"{preset.interval:g}",
+            f"{preset.burn_in:g}",
+            str(preset.frames),
+            "+".join(map(str, preset.trajectories)),
+        ]
+        assert not {"{}×{}".format(*solver.size), solver.dtype, *own, *stated} - cells, preset.name
 
 
 def _stated(preset: Preset) -> list[str]:

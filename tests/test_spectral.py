@@ -16,7 +16,11 @@ from driftway.errors import ConfigError
 from driftway.pdes import PRESETS, Burgers, Kolmogorov, KuramotoSivashinsky, SpectralPDE
 from driftway.randomness import Stream, stream
 
-SOLVERS: dict[str, Any] = {name: preset.solver for name, preset in PRESETS.items() if name != "kolmogorov-apebench"}
+SOLVERS: dict[str, Any] = {
+    name: preset.solver
+    for name, preset in PRESETS.items()
+    if isinstance(preset.solver, SpectralPDE) and name != "kolmogorov-apebench"
+}
 
 
 @dataclass(frozen=True)

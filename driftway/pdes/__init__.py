@@ -1,20 +1,27 @@
-"""Simulators: periodic pseudo-spectral solvers, presets of them, and trajectories to learn from."""
+"""Simulators: solvers on periodic boxes and between walls, presets of them, and trajectories to learn from."""
 
 from driftway.pdes.burgers import Burgers
+from driftway.pdes.convection import EnergyBudget, RayleighBenard
 from driftway.pdes.kolmogorov import EnstrophyBudget, Kolmogorov
 from driftway.pdes.kuramoto import KuramotoSivashinsky
 from driftway.pdes.presets import PRESETS, Counts, Preset
 from driftway.pdes.simulate import simulate
+from driftway.pdes.solver import Fault, Solver, Values
 from driftway.pdes.spectral import SpectralPDE
 
 __all__ = [
     "PRESETS",
     "Burgers",
     "Counts",
+    "EnergyBudget",
     "EnstrophyBudget",
+    "Fault",
     "Kolmogorov",
     "KuramotoSivashinsky",
     "Preset",
+    "RayleighBenard",
+    "Solver",
     "SpectralPDE",
+    "Values",
     "simulate",
 ]

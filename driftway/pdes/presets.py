@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from driftway.data.trajectories import Axis, Fields
 from driftway.errors import ConfigError
 from driftway.pdes.burgers import Burgers
+from driftway.pdes.convection import RayleighBenard
 from driftway.pdes.kolmogorov import Kolmogorov
 from driftway.pdes.kuramoto import KuramotoSivashinsky
-from driftway.pdes.spectral import SpectralPDE
+from driftway.pdes.solver import Solver, Values
 
 
 class Counts(NamedTuple):
@@ -42,7 +43,7 @@ class Preset:
 
     name: str
     description: str
-    solver: SpectralPDE
+    solver: Solver
     burn_in: float
     frames: int
     trajectories: Counts
@@ -89,11 +90,12 @@ class Preset:
         """The same preset with other numbers, its own (`frames`) or its solver's (`viscosity`)."""
         own = {name: numbers[name] for name in _own_names() if name in numbers}
         inner = {name: value for name, value in numbers.items() if name not in own}
-        names = {field.name for field in fields(self.solver)}
+        solver: Any = self.solver  # a dataclass, which a protocol cannot say
+        names = {field.name for field in fields(solver)}
         for name in inner:
             if name not in names:
                 raise ConfigError(f"preset '{self.name}' has no number '{name}'{_nearest(name, names)}")
-        solver = replace(self.solver, **{name: _like(name, value, self.solver) for name, value in inner.items()})
+        solver = replace(solver, **{name: _like(name, value, solver) for name, value in inner.items()})
         return replace(self, solver=solver, **{name: _like(name, value, self) for name, value in own.items()})
 
 
@@ -110,6 +112,8 @@ def _nearest(name: str, names: set[str]) -> str:
 def _like(name: str, value: Any, owner: object) -> Any:
     """`value` if it is of the kind the attribute has: whole numbers stay whole, lists become tuples."""
     present = getattr(owner, name)
+    if isinstance(present, Values) and isinstance(value, list | tuple):
+        return Values(_same_kind(name, item, 0.0) for item in value)
     if isinstance(present, Counts) and not (isinstance(value, list | tuple) and len(value) == len(present)):
         raise ConfigError(f"trajectories must be [train, valid, test], such as {list(present)}, got {value!r}")
     if isinstance(present, tuple) and isinstance(value, list | tuple) and len(value) == len(present):
@@ -178,6 +182,31 @@ PRESETS: dict[str, Preset] = {
             burn_in=20.0,
             frames=101,
             trajectories=Counts(256, 32, 64),
+        ),
+        Preset(
+            "rayleigh-benard",
+            "2-D convection between walls, Ra 1e6 to 1e8 and Pr ½ to 2 on 128×32, plumes to developed; minutes",
+            RayleighBenard(
+                size=(128, 32),
+                rayleigh=Values((1e6, 3e6, 1e7, 3e7, 1e8)),
+                prandtl=Values((0.5, 1.0, 2.0)),
+                dtype="float32",
+            ),
+            burn_in=10.0,
+            frames=121,
+            trajectories=Counts(60, 15, 30),
+        ),
+        Preset(
+            "rayleigh-benard-well",
+            "2-D convection as in The Well: Ra 1e6 to 1e10 and Pr 0.1 to 10 on 512×128, from rest; weeks of CPU time",
+            RayleighBenard(
+                size=(512, 128),
+                rayleigh=Values((1e6, 1e7, 1e8, 1e9, 1e10)),
+                prandtl=Values((0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)),
+            ),
+            burn_in=0.0,
+            frames=200,
+            trajectories=Counts(1400, 175, 175),
         ),
     )
 }

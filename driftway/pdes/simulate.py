@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from driftway.data.trajectories import Conditioning
 from driftway.errors import DivergedError
 from driftway.pdes.presets import Preset
+from driftway.pdes.solver import Solver
 from driftway.processes import process_pool
 from driftway.randomness import stream
 
@@ -69,11 +71,11 @@ def _finished(pending: deque[Future[np.ndarray]], preset: Preset, progress: Prog
 def _trajectories(preset: Preset, seed: int, rows: list[int], progress: Progress | None = None) -> np.ndarray:
     solver = preset.solver
     state = solver.initial(stream(seed, "initial", rows=rows))
-    forcing = stream(seed, "forcing", rows=rows)
     states = np.empty((len(rows), preset.frames, *state.shape[1:]), np.float32)
+    following = solver.rollout(state, conditioning(solver, rows), stream(seed, "forcing", rows=rows))
     for step in range(preset.steps + 1):
         if step > 0:
-            state = solver.step(state, stream=forcing)
+            state = next(following)
             _check(state, preset, rows, step)
             if progress is not None:
                 progress(len(rows))
@@ -82,12 +84,16 @@ def _trajectories(preset: Preset, seed: int, rows: list[int], progress: Progress
     return states
 
 
+def conditioning(solver: Solver, rows: Sequence[int]) -> Conditioning:
+    """What the steps of these trajectories know besides the state: their parameters (B, P) in the order of names."""
+    parameters = solver.parameters(rows)
+    numbers = [torch.as_tensor(parameters[name], dtype=torch.float64) for name in sorted(parameters)]
+    return Conditioning(params=torch.stack(numbers, 1) if numbers else None)
+
+
 def _check(state: Tensor, preset: Preset, rows: list[int], step: int) -> None:
-    finite = torch.isfinite(state).flatten(1).all(1)
-    if bool(finite.all()):
+    fault = preset.solver.fault(state)
+    if fault is None:
         return
-    row, solver, time = rows[int(finite.logical_not().nonzero()[0])], preset.solver, step * preset.interval
-    raise DivergedError(
-        f"{preset.name}: trajectory {row} is not finite at time {time:g} with dt = {solver.dt:g}; "
-        f"use dt = {solver.dt / 2:g} and substeps = {2 * solver.substeps}"
-    )
+    place = f"trajectory {rows[fault.row]} {fault.what} at time {step * preset.interval:g}"
+    raise DivergedError(f"{preset.name}: {place} {fault.numbers}; {fault.remedy}")

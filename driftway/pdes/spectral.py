@@ -24,23 +24,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from driftway.data.trajectories import Axis, Conditioning, Fields
 from driftway.errors import ConfigError
 from driftway.pdes.etdrk import SCHEMES, Scheme, scheme
+from driftway.pdes.solver import CHUNK_POINTS, NOTHING, Fault, not_finite, usable
 from driftway.randomness import Stream
 
-NOTHING = Conditioning()
 AXIS_NAMES = ("x", "y", "z")
-
-# Points of a batch that are stepped together: 8 fields of 64², which stay in a core's cache.
-CHUNK_POINTS = 2**15
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class SpectralPDE(ABC):
         require(self.order in SCHEMES, "order", "1, 2 or 4")
         require(0 < self.dealiasing <= 1, "dealiasing", "in (0, 1]")
         require(self.dtype in ("float32", "float64"), "dtype", "float32 or float64")
-        require(_usable(self.device), "device", "one that torch can use here; cpu always works")
+        require(usable(self.device), "device", "one that torch can use here; cpu always works")
 
     def _require(self, holds: bool, name: str, limit: str) -> None:
         if not holds:
@@ -120,6 +119,21 @@ class SpectralPDE(ABC):
             v = self._scheme(v, self.nonlinear)
             v = v if kicks is None else v + kicks[n]
         return self.to_grid(v + self._beyond * modes).to(state)
+
+    def rollout(self, state: Tensor, conditioning: Conditioning, stream: Stream | None = None) -> Iterator[Tensor]:
+        """The states one stored interval after the other, without end."""
+        while True:
+            state = self.step(state, conditioning, stream)
+            yield state
+
+    def parameters(self, rows: Sequence[int]) -> Mapping[str, np.ndarray]:
+        """What the physics of a trajectory depend on, one by one: nothing."""
+        return {}
+
+    def fault(self, state: Tensor) -> Fault | None:
+        """States that are not finite."""
+        remedy = f"use dt = {self.dt / 2:g} and substeps = {2 * self.substeps}"
+        return not_finite(state, f"with dt = {self.dt:g}", remedy)
 
     @property
     def interval(self) -> float:
@@ -223,14 +237,6 @@ class SpectralPDE(ABC):
     def _scheme(self) -> Scheme:
         # N is only ever used times a gain, so that masking the gains dealiases it at no cost.
         return scheme(self.order, self._symbol * self.dt, self.dt * self._mask, self.cast)
-
-
-def _usable(device: str) -> bool:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        return False
-    return True
 
 
 def _rows(state: Tensor, stream: Stream | None, rows: slice) -> tuple[Tensor, Stream | None]:

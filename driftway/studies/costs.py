@@ -29,6 +29,7 @@ from driftway.emulator import Emulator
 from driftway.evaluation import score
 from driftway.forecasting import unknown
 from driftway.networks.autoencoder import Autoencoder
+from driftway.pdes.simulate import conditioning
 from driftway.processes import processors
 from driftway.randomness import generator, stream
 from driftway.schema import Experiment
@@ -237,6 +238,7 @@ def _simulation(study: Study, name: str) -> float:
     preset = preset_named(source.preset, source.overrides)
     solver, rows = preset.solver, min(preset.solver.chunk, sum(preset.trajectories))
     state, noise = solver.initial(stream("cost", rows=range(rows))), stream("cost", "forcing", rows=range(rows))
-    step = _timed(lambda _: solver.step(state, stream=noise))
+    following = solver.rollout(state, conditioning(solver, range(rows)), noise)
+    step = _timed(lambda _: next(following))
     chunks = -(-sum(preset.trajectories) // rows)
     return step * preset.steps * -(-chunks // processors())
