@@ -20,6 +20,7 @@ errors version glossary lazy brief
 randomness storage progress processes
 config.*
 data.trajectories
+calculus
 data.layout
 data.* metrics.* networks.* pdes.* codecs modes
 grids noise
