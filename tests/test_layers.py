@@ -30,7 +30,7 @@ predictions densities
 transport
 samplers
 steppers
-linear
+linear parameters
 schema checkpoints
 emulator
 build
