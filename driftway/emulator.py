@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -17,6 +18,7 @@ from driftway.data.forecasts import in_memory, on_disk
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Conditioning, Trajectories
 from driftway.errors import ConfigError, DataError
+from driftway.parameters import checked_parameters
 from driftway.progress import progress
 from driftway.randomness import Key, Stream, stream
 from driftway.samplers import Sampler
@@ -132,7 +134,7 @@ class Emulator(nn.Module):
         names = list(range(len(u))) if keys is None else list(keys)
         if len(names) != len(u):
             raise DataError(f"{len(names)} keys for {len(u)} initial states; give one each")
-        about = {"seed": seed, **(attributes or {})}
+        about = {"seed": seed, **self._told(conditioning, len(u)), **(attributes or {})}
         writer = in_memory if out is None else on_disk(Path(out), min(members, batch), force)
         with (
             writer(emulator.layout, members, names, leads, about) as sink,
@@ -176,7 +178,16 @@ class Emulator(nn.Module):
                 )
             if found is not None and len(found) != rows:
                 raise DataError(f"the conditioning has {len(found)} rows of {kind} for {rows} states; give one each")
+        checked_parameters(self.spec.get("parameter_scales", ()), known.params)
         return known
+
+    def _told(self, conditioning: Known, rows: int) -> dict[str, str]:
+        """What a forecast says of parameters beyond those that were trained at, with a warning."""
+        known = self._at(conditioning, 1, rows)
+        said = "; ".join(checked_parameters(self.spec.get("parameter_scales", ()), known.params))
+        if said:
+            warnings.warn(f"{said}: the forecast is an extrapolation", stacklevel=3)
+        return {"beyond": said} if said else {}
 
     def check_known(self, data: Trajectories) -> None:
         """Raise DataError where the known fields or parameters of a data set have other names than those fitted to."""

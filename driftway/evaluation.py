@@ -79,7 +79,8 @@ def score(
     """Scores of several forecasts of the same initial states.
 
     forecasts: name → (realization, trajectory, lead_time, *axes) per field; truth: (trajectory, lead_time, *axes).
-    weights: (*S), quadrature weights of the mean over space; None: grid points count alike. seed: of the intervals.
+    weights: (*S), quadrature weights of the mean over space; None: those of the layout's axes, as
+        `driftway.calculus.rule` finds them. seed: of the intervals.
 
     Returns dims (method, field, lead_time), each score with 95 % bootstrap bounds over initial states in `…_low` and
     `…_high`; VRMSE and CRPS of each initial state over the rollout in `…_states` (method, field, trajectory); spectra
@@ -88,7 +89,8 @@ def score(
     """
     for name, forecast in forecasts.items():
         _check(name, forecast, truth, layout)
-    reference, variance = _reference_spectrum(truth, layout), _variance(truth, layout, weights)
+    weights = layout.weights if weights is None else weights
+    reference, variance = _reference_spectrum(truth, layout, weights), _variance(truth, layout, weights)
     tallies = {name: _tally(name, forecast, truth, layout, weights) for name, forecast in forecasts.items()}
     leads = torch.tensor(truth["lead_time"].values, dtype=torch.float64)
     variables = {
@@ -101,7 +103,8 @@ def score(
     }
     coordinates = {"method": list(tallies), "field": list(layout.fields.names), "lead_time": truth["lead_time"]}
     units = xr.DataArray(list(layout.fields.units), dims="field")
-    return xr.Dataset(variables, coordinates, {"initial_states": truth.sizes["trajectory"]}).assign(units=units)
+    about = {"initial_states": truth.sizes["trajectory"], "quadrature": layout.quadrature}
+    return xr.Dataset(variables, coordinates, about).assign(units=units)
 
 
 # --- one initial state ---------------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ def _scores(
         "crps": crps(ensemble, truth, space=space, weights=weights),
         "squared_error": ensemble_squared_error(ensemble, truth, space=space, weights=weights),
     }
-    sums = {"spectrum": power.mean(0)} if (power := spectrum(ensemble, layout)) is not None else {}
+    sums = {"spectrum": power.mean(0)} if (power := spectrum(ensemble, layout, weights)) is not None else {}
     if len(ensemble) > 1:
         found["energy_score"] = energy_score(ensemble, truth, space=space, weights=weights)
         found["variance"] = ensemble_variance(ensemble, truth, space=space, weights=weights)
@@ -142,17 +145,25 @@ def _scores(
     )
 
 
-def spectrum(states: Tensor, layout: Layout) -> Tensor | None:
-    """Power (..., C, K) along the periodic axes of states (..., C, *S), averaged over the others; None without any."""
-    periodic = [axis.boundary == "periodic" for axis in layout.axes]
-    if not any(periodic):
+def spectrum(states: Tensor, layout: Layout, weights: Tensor | None = None) -> Tensor | None:
+    """Power (..., C, K) along the periodic axes of states (..., C, *S); None without any.
+
+    One spectrum per place along the other axes, averaged with `weights` (*S), so that Σ_κ P(κ) = ⟨u²⟩; None: those of
+    the layout's axes. Across walls nothing is transformed.
+    """
+    periodic = [i for i, axis in enumerate(layout.axes) if axis.boundary == "periodic"]
+    if not periodic:
         return None
-    first = states.ndim - layout.space
-    others = [first + i for i, is_periodic in enumerate(periodic) if not is_periodic]
-    ahead = states.movedim(others, list(range(len(others))))
-    lengths = [axis.length for axis in layout.axes if axis.boundary == "periodic"]
-    power = isotropic_spectrum(ahead, space=sum(periodic), lengths=lengths).power
-    return power.mean(tuple(range(len(others)))) if others else power
+    first, others = states.ndim - layout.space, [i for i in range(layout.space) if i not in periodic]
+    ahead = states.movedim([first + i for i in others], list(range(len(others))))
+    lengths = [layout.axes[i].length for i in periodic]
+    power = isotropic_spectrum(ahead, space=len(periodic), lengths=lengths).power
+    if not others:
+        return power
+    found = layout.weights if weights is None else weights
+    levels = power.new_ones([states.shape[first + i] for i in others]) if found is None else found.sum(periodic)
+    levels = (levels / levels.sum()).to(power).flatten()
+    return torch.tensordot(levels, power.flatten(0, len(others) - 1), 1)
 
 
 # --- all initial states --------------------------------------------------------------------------------------------
@@ -273,13 +284,13 @@ def _variance(truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> Tens
     return (second - first**2).clamp_min(0)
 
 
-def _reference_spectrum(truth: xr.Dataset, layout: Layout) -> Tensor | None:
+def _reference_spectrum(truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> Tensor | None:
     """The truth's mean spectrum (L, C, K)."""
     spectra = []
     for row, states in enumerate(_states(truth, layout)):
         if not states.isfinite().all():
             raise DataError(f"the truth of initial state {row} is not finite; choose trajectories without gaps")
-        spectra.append(spectrum(states, layout))
+        spectra.append(spectrum(states, layout, weights))
     return None if spectra[0] is None else torch.stack(spectra).double().mean(0)
 
 

@@ -2,6 +2,11 @@
 
 Along periodic axes a state is a sum of waves, along others of cosines whose slope is zero at the ends. White noise has
 white modes; `Coloured` noise and the linear model act on each of them alone.
+
+Cosines count points, not distances: on points that are not uniform, the shortest cosine still changes sign from each
+point to the next, wherever they lie. White noise per point is therefore white in them on any grid, and the sum of
+squares that they keep is that over points, without quadrature weights. On the roots of Chebyshev's polynomials,
+yⱼ = −cos(π(j + ½)/n), they are those polynomials.
 """
 
 from __future__ import annotations

@@ -59,6 +59,10 @@ class DataSection(Section):
 
     path: str = Field(min_length=1, description="data set, as `driftway data inspect` reads it")
     stride: int = Field(default=1, ge=1, description="frames of the data set in one step of the emulator")
+    parameters: dict[str, Literal["log", "linear"]] = Field(
+        default={},
+        description="how parameters enter, by name; others: log where positive and spread over more than a decade",
+    )
 
 
 class ValidationSection(Section):

@@ -165,8 +165,14 @@ def _scores(ensemble: xr.Dataset, truth: xr.Dataset, layout: Layout, seed: int) 
 def field_scales(truth: xr.Dataset, layout: Layout) -> xr.DataArray:
     """What the errors of a field count in: its own units if it is alone, else its standard deviation over the truth."""
     names = list(layout.fields.names)
-    stds = [1.0] if len(names) == 1 else [float(truth[name].astype(np.float64).std()) for name in names]
+    stds = [1.0] if len(names) == 1 else [_std(truth[name], layout) for name in names]
     return xr.DataArray(stds, {"field": names}, "field")
+
+
+def _std(field: xr.DataArray, layout: Layout) -> float:
+    values = field.transpose(..., *(axis.name for axis in layout.axes)).values.astype(np.float64)
+    weights = None if layout.weights is None else np.broadcast_to(layout.weights.numpy(), values.shape)
+    return float(np.average((values - np.average(values, weights=weights)) ** 2, weights=weights) ** 0.5)
 
 
 def _in_band(found: xr.Dataset, name: str, band: str) -> float:

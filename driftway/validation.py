@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from driftway.calculus import weights
 from driftway.codecs import Chain
 from driftway.data import Trajectories
 from driftway.data.trajectories import Transition, Transitions
@@ -30,6 +31,7 @@ class Reconstructions:
 
     def __init__(self, transitions: Transitions, codec: Chain, count: int = 64):
         source, target, known = some(transitions, count)
+        self.weights = weights(transitions.data.axes)
         self.batch = Transition(codec.encode(source, known.params), target, known)
 
     @torch.no_grad()
@@ -37,11 +39,18 @@ class Reconstructions:
         autoencoder: Any = model
         frames, _, known = moved(self.batch, next(model.parameters()).device)
         decoded = autoencoder.decode(autoencoder.encode(frames, known.params), known.params)
-        return {"valid_vrmse": float(vrmse(decoded, frames, space=frames.ndim - 2).mean())}
+        return {
+            "valid_vrmse": float(
+                vrmse(decoded, frames, space=frames.ndim - 2, weights=_on(self.weights, frames)).mean()
+            )
+        }
 
 
 class Rollouts:
-    """Scores of short forecasts of the valid split, in encoded space, averaged over their leads."""
+    """Scores of short forecasts of the valid split, in encoded space, averaged over their leads.
+
+    Means over space take the quadrature weights of the encoded axes.
+    """
 
     def __init__(self, states: Trajectories, codec: Chain, stride: int, settings: ValidationSection, seed: int):
         valid = states.split("valid")
@@ -52,6 +61,7 @@ class Rollouts:
         frames = torch.from_numpy(np.asarray(self.data.states))[:, ::stride]
         self.states: Tensor = codec.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         self.stride, self.members, self.seed = stride, settings.members, seed
+        self.weights = weights(states.axes)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
@@ -61,12 +71,17 @@ class Rollouts:
         count, leads, space = len(truth), truth.shape[1] - 1, truth.ndim - 3
         now = truth[:, 0].repeat(members, *(1,) * (truth.ndim - 2))
         keys = [(row, m) for m in range(members) for row in range(count)]
+        mean: Any = {"space": space, "weights": _on(self.weights, truth)}
         errors, scores = [], []
         for lead in range(1, leads + 1):
             at = np.full(count, (lead - 1) * self.stride)
             known = repeated(self.data.conditioning(np.arange(count), at), slice(None), members, now)
             now = stepper.step(now, known, stream(self.seed, "validate", lead, rows=keys))
             ensemble = now.unflatten(0, (members, count))
-            errors.append(float(vrmse(ensemble.mean(0), truth[:, lead], space=space).mean()))
-            scores.append(float(crps(ensemble, truth[:, lead], space=space).mean()))
+            errors.append(float(vrmse(ensemble.mean(0), truth[:, lead], **mean).mean()))
+            scores.append(float(crps(ensemble, truth[:, lead], **mean).mean()))
         return {"valid_vrmse": float(np.mean(errors)), "valid_crps": float(np.mean(scores))}
+
+
+def _on(weights: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if weights is None else weights.to(like.device)

@@ -34,6 +34,7 @@ from driftway.data.trajectories import Axis, Fields, Transitions, coarsen
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.networks.autoencoder import Autoencoder
+from driftway.parameters import Parameter, described, fitted_parameters, scale_parameters
 from driftway.progress import progress
 from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
@@ -110,12 +111,14 @@ def fit_autoencoder(
         if not isinstance(model, Autoencoder) or not all(isinstance(c, Standardize) for c in before):
             raise ConfigError("to fit an autoencoder, codec must be [standardize, autoencoder], in this order")
         _standardize(before, data.split("train"), experiment)
+        parameters = _parameters(model, data, experiment)
         transitions = encoded(data.split("train"), Chain(*before)).transitions(stride)
         model.initialise(some(transitions, 1024).source)
         validate = Reconstructions(data.split("valid").transitions(stride), Chain(*before))
         trained = _trained(model, transitions, run, validate)
         layout = layout_of(data)
         spec = describe(layout, experiment.codec, {"type": "persistence"}, None, data.field_names, data.parameter_names)
+        spec["parameter_scales"] = described(parameters)
         emulator = Emulator(Chain(*before, trained), build_stepper("persistence", inner), layout, spec)
         return _saved(emulator, trained, run)
 
@@ -126,6 +129,14 @@ def _standardize(codecs: list[nn.Module], train: Trajectories, experiment: Exper
     for codec in codecs:
         assert isinstance(codec, Standardize)
         codec.fit(found.mean.tolist(), found.std.tolist())
+
+
+def _parameters(network: nn.Module, data: Trajectories, experiment: Experiment) -> tuple[Parameter, ...]:
+    """The parameters of a data set, in whose physical units the network then takes them; a guess has its own."""
+    with naming(experiment.data.path):
+        parameters = fitted_parameters(data, experiment.data.parameters)
+    scale_parameters(network, parameters)
+    return parameters
 
 
 def encoded(data: Trajectories, codec: Chain) -> Trajectories:
@@ -285,11 +296,13 @@ def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = Fa
         validation = experiment.training.validation
         validate = Rollouts(ready.states, ready.pending, stride, validation, experiment.seed)
         transitions = encoded(ready.states.split("train"), ready.pending).transitions(stride)
+        parameters = _parameters(getattr(model, "network", model), ready.data, experiment)
         model.prepare(lambda: _passes(transitions))
         _start(model, experiment, ready)
         trained: Any = _trained(model, transitions, run, validate)
         stepper, known = dict(experiment.stepper), ready.data
         spec = describe(ready.layout, ready.specs, stepper, guess_spec, known.field_names, known.parameter_names)
+        spec["parameter_scales"] = described(parameters)
         return _saved(Emulator(ready.codec, trained, ready.layout, spec), trained, run)
 
 

@@ -20,6 +20,7 @@ errors version glossary lazy brief engines.*
 randomness storage progress processes
 config.*
 data.trajectories
+calculus
 data.layout
 data.* metrics.* networks.* pdes.* codecs modes
 grids noise
@@ -29,7 +30,7 @@ predictions densities
 transport
 samplers
 steppers
-linear solver
+linear solver parameters
 schema checkpoints
 emulator
 build

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
+from driftway.calculus import rule, weights
 from driftway.data.trajectories import Axis, Fields
 
 
@@ -32,6 +34,16 @@ class Layout:
     def space(self) -> int:
         """The number of spatial axes."""
         return len(self.axes)
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Quadrature weights (*S) of the mean over space, one on average; None where all points weigh alike."""
+        return weights(self.axes)
+
+    @property
+    def quadrature(self) -> str:
+        """The rule of each axis by name, e.g. 'x Fourier, y Chebyshev–Gauss'."""
+        return ", ".join(f"{axis.name} {rule(axis).name}" for axis in self.axes)
 
     def lead_times(self, leads: int) -> np.ndarray:
         """Δt, 2Δt, …, leads·Δt in `time_units`."""

@@ -51,6 +51,13 @@ def wavenumbers(size: tuple[int, ...], boundary: tuple[str, ...], lengths: Seque
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0).sqrt()
 
 
+def cosine_shells(states: Tensor, boundary: tuple[str, ...], lengths: Sequence[float]) -> Tensor:
+    """Power (B, C, K) of states (B, C, *S) without periodic axes, in shells of equal |k|: Σ P = ⟨u²⟩ over points."""
+    energy = to_modes(states, boundary).square().flatten(2) / states[0, 0].numel()
+    shells = (wavenumbers(tuple(states.shape[2:]), boundary, lengths) + 0.5).long().flatten()
+    return energy.new_zeros(*energy.shape[:2], int(shells.max()) + 1).index_add(2, shells, energy)
+
+
 def _lost(states: Tensor, boundary: tuple[str, ...], kept: Tensor) -> float:
     cut = from_modes(to_modes(states, boundary) * kept, boundary, states.shape[2:])
     return float((states - cut).square().mean().sqrt())

@@ -9,13 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from driftway.data import Trajectories
-from driftway.diagnosis.compression import Cut, cuts
+from driftway.data.layout import Layout
+from driftway.diagnosis.compression import Cut, cosine_shells, cuts
 from driftway.diagnosis.laws import Gap, Laws, laws_of
 from driftway.diagnosis.paired import Estimate, Step, step_of
 from driftway.diagnosis.pairs import checked, pairs_of, scale_of
 from driftway.diagnosis.verdict import Advice, advise
 from driftway.errors import DataError
-from driftway.metrics import Distance, isotropic_spectrum
+from driftway.evaluation import spectrum
+from driftway.metrics import Distance
 from driftway.progress import progress
 
 STATES = 1000
@@ -24,7 +26,10 @@ DOUBLINGS = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Spectra:
-    """Power (C, K) in shells of equal wavenumber of the states, and of a step at each lag, in variances of a field."""
+    """Power (C, K) in shells of equal wavenumber of the states, and of a step at each lag, in variances of a field.
+
+    Along the periodic axes, level by level of the others; of cosines where there is no periodic axis.
+    """
 
     state: Tensor
     steps: dict[int, Tensor]
@@ -80,6 +85,7 @@ def diagnose(
     checked(data)
     chosen = _lags(data, lags)
     scale, boundary = scale_of(data, states), data.boundary
+    layout = Layout(data.fields, data.axes, data.dt, data.time_units)
     lengths = [axis.length for axis in data.axes]
     steps, spectra, lost = [], dict[int, Tensor](), list[Cut]()
     with progress("diagnosing", len(chosen) + 1) as task:
@@ -87,9 +93,9 @@ def diagnose(
         for lag in chosen:
             pairs = pairs_of(data, scale, lag, states // 2)
             steps.append(step_of(pairs, data.dt, boundary))
-            spectra[lag] = _spectrum(pairs.target - pairs.source, lengths)
+            spectra[lag] = _spectrum(pairs.target - pairs.source, layout)
             if state is None:
-                state, lost = _spectrum(pairs.source, lengths), cuts(pairs.source, boundary, lengths)
+                state, lost = _spectrum(pairs.source, layout), cuts(pairs.source, boundary, lengths)
             task.advance(1, f"lag {lag}")
         laws = laws_of(data, scale, chosen, components)
         task.advance(1, "laws")
@@ -118,9 +124,11 @@ def _lags(data: Trajectories, lags: Sequence[int] | None) -> list[int]:
     return sorted(set(lags))
 
 
-def _spectrum(states: Tensor, lengths: Sequence[float]) -> Tensor:
-    space = states.ndim - 2
-    return isotropic_spectrum(states.double(), space=space, lengths=lengths).power.mean(0)
+def _spectrum(states: Tensor, layout: Layout) -> Tensor:
+    power = spectrum(states.double(), layout)
+    if power is None:
+        power = cosine_shells(states.double(), layout.boundary, [axis.length for axis in layout.axes])
+    return power.mean(0)
 
 
 def _plain(value: Any) -> Any:

@@ -172,19 +172,48 @@ class Sinusoids(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], -1).flatten(1)
 
 
+class Scaling(nn.Module):
+    """Parameters in physical units as numbers of order one: (p − mean)/std, of some of them (ln p − mean)/std.
+
+    forward: (B, P) → (B, P). Until `fit` it leaves them as they are.
+    """
+
+    logarithmic: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, parameters: int):
+        super().__init__()
+        self.register_buffer("logarithmic", torch.zeros(parameters, dtype=torch.bool))
+        self.register_buffer("mean", torch.zeros(parameters))
+        self.register_buffer("std", torch.ones(parameters))
+
+    def fit(self, logarithmic: Sequence[bool], mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take, of each parameter, whether its logarithm enters, and the mean and standard deviation of what enters."""
+        self.logarithmic = torch.tensor(logarithmic, device=self.mean.device)
+        self.mean, self.std = self.mean.new_tensor(mean), self.std.new_tensor(std)
+
+    def forward(self, params: Tensor) -> Tensor:
+        values = torch.where(self.logarithmic, params.log(), params)
+        return (values - self.mean.to(params)) / self.std.to(params)
+
+
 class Embedding(nn.Module):
     """One vector (B, width) of the label and the parameters, for `FiLM` and AdaLN.
 
     forward: like (B, ...) gives batch size, type and device; time (B,) of order one, or None for a network
-    without label; params (B, parameters), each of order one. Without `timed` there never is a label.
+    without label; params (B, parameters), which `scaling` makes numbers of order one. Without `timed` there never is
+    a label.
     """
 
     def __init__(self, parameters: int, width: int, timed: bool = True):
         super().__init__()
         self.count, self.width = parameters, width
         self.waves = Sinusoids(1.0, 200.0)
-        self.swells = Sinusoids(0.5, 8.0)
+        # at most 2 rad per standard deviation: faster waves tell trained values apart and are noise between them
+        self.swells = Sinusoids(0.25, 2.0)
         self.time = nn.Linear(2 * len(self.waves), width) if timed else None
+        self.scaling = Scaling(parameters) if parameters else None
         self.params = nn.Linear(2 * len(self.swells) * parameters, width) if parameters else None
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
@@ -192,8 +221,9 @@ class Embedding(nn.Module):
         vector = like.new_zeros(len(like), self.width)
         if self.time is not None and time is not None:
             vector = vector + self.time(self.waves(time[:, None].to(like)))
-        if self.params is not None:
-            vector = vector + self.params(self.swells(checked(params, self.count).to(like)))
+        if self.params is not None and self.scaling is not None:
+            scaled = self.scaling(checked(params, self.count).to(like))
+            vector = vector + self.params(self.swells(scaled))
         return self.mix(vector)
 
 
