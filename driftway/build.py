@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from driftway.checkpoints import read_json, read_tensors, write_tensors
+from driftway.coarse import CoarseSolver, Physics
 from driftway.codecs import Chain, Standardize
 from driftway.config import check, construct, placed
 from driftway.data.layout import Layout
@@ -31,7 +32,6 @@ from driftway.networks.autoencoder import Autoencoder
 from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
-from driftway.solver import Physics, Solver
 from driftway.steppers import Deterministic, Generative, Persistence, Stepper
 from driftway.storage import atomic_write, explained
 from driftway.transport import check_determined
@@ -44,7 +44,7 @@ STEPPERS: dict[str, type] = {
     "deterministic": Deterministic,
     "generative": Generative,
     "linear": Linear,
-    "solver": Solver,
+    "solver": CoarseSolver,
     "persistence": Persistence,
 }
 COMPONENTS: dict[type, Mapping[str, type]] = {

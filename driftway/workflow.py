@@ -27,6 +27,7 @@ from driftway.build import (
     save_emulator,
 )
 from driftway.checkpoints import read_json
+from driftway.coarse import Physics
 from driftway.codecs import Chain, Standardize, same_weights
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.layout import Layout
@@ -39,7 +40,6 @@ from driftway.progress import progress
 from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
 from driftway.schema import Experiment
-from driftway.solver import Physics
 from driftway.steppers import LearnedStepper
 from driftway.training import Batches, device_of, fit
 from driftway.validation import Reconstructions, Rollouts, some

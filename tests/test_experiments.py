@@ -12,6 +12,7 @@ from torch import Tensor
 
 import driftway
 from driftway.build import Signature, Spec, build_codec, build_stepper, check_codec, check_stepper
+from driftway.coarse import Physics
 from driftway.codecs import Identity
 from driftway.config import load_yaml
 from driftway.data.layout import Layout
@@ -21,7 +22,6 @@ from driftway.noise import Fitted
 from driftway.pdes import PRESETS
 from driftway.randomness import stream
 from driftway.schema import load_experiment
-from driftway.solver import Physics
 from driftway.steppers import Generative, LearnedStepper
 from tests.gaussian import Gaussian, Probes, sampled_law
 

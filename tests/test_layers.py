@@ -30,7 +30,7 @@ predictions densities
 transport
 samplers
 steppers
-linear solver parameters
+linear coarse parameters
 schema checkpoints
 emulator
 build

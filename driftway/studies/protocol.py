@@ -14,6 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from driftway.build import STEPPERS, Signature, build_codec, build_stepper
+from driftway.coarse import Physics
 from driftway.codecs import Chain
 from driftway.config.yaml import Document, merge, place_of, plain
 from driftway.data import open_data
@@ -22,7 +23,6 @@ from driftway.errors import ConfigError, naming
 from driftway.pdes.presets import Counts
 from driftway.schema import Experiment, validated
 from driftway.simulate import preset_named
-from driftway.solver import Physics
 from driftway.steppers import LearnedStepper
 from driftway.studies.file import Row, Study
 from driftway.workflow import layout_of, signature_of

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from driftway.coarse import CoarseSolver, Physics, resampled
 from driftway.codecs import Chain, Identity, Standardize
 from driftway.data import open_data
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError
-from driftway.pdes import PRESETS
+from driftway.pdes import PRESETS, SpectralPDE
 from driftway.randomness import stream
-from driftway.solver import Physics, Solver, resampled
 from driftway.workflow import fit_stepper
 from tests import small
 
@@ -29,9 +29,16 @@ NUMBERS: dict[str, Any] = {"size": [64], "length": [22.0], "dt": 0.25, "substeps
 LAYOUT = Layout(Fields(("u",), ("1",)), (Axis.uniform("x", 64, 22.0),), dt=1.0)
 
 
+def made(numbers: dict[str, Any]) -> SpectralPDE:
+    """The solver with these numbers."""
+    solver = PRESETS[NAME].override(numbers).solver
+    assert isinstance(solver, SpectralPDE)
+    return solver
+
+
 def states(size: int = 64, rows: int = 3) -> Tensor:
     """Smooth states of zero mean, of waves that 32 points hold."""
-    solver = PRESETS[NAME].override({**NUMBERS, "size": [size], "cutoff": 8}).solver
+    solver = made({**NUMBERS, "size": [size], "cutoff": 8})
     return solver.initial(stream("solver", rows=range(rows)))
 
 
@@ -46,14 +53,14 @@ def test_resampling_is_exact_for_waves_that_both_grids_hold(few: tuple[int, ...]
 
 
 def test_on_the_grid_of_the_data_it_is_the_solver() -> None:
-    stepper = Solver(Physics(Identity(), LAYOUT), NAME, NUMBERS)
-    exact = PRESETS[NAME].override(NUMBERS).solver.step(states())
+    stepper = CoarseSolver(Physics(Identity(), LAYOUT), NAME, NUMBERS)
+    exact = made(NUMBERS).step(states())
     torch.testing.assert_close(stepper.step(states()), exact, rtol=0, atol=1e-5)
 
 
 def test_it_takes_as_many_intervals_as_there_are_in_a_step() -> None:
-    once = Solver(Physics(Identity(), LAYOUT), NAME, {**NUMBERS, "substeps": 4})
-    often = Solver(Physics(Identity(), LAYOUT), NAME, {**NUMBERS, "substeps": 1})
+    once = CoarseSolver(Physics(Identity(), LAYOUT), NAME, {**NUMBERS, "substeps": 4})
+    often = CoarseSolver(Physics(Identity(), LAYOUT), NAME, {**NUMBERS, "substeps": 1})
     assert (once.intervals, often.intervals) == (1, 4)
     torch.testing.assert_close(once.step(states()), often.step(states()), rtol=0, atol=1e-4)
 
@@ -62,23 +69,24 @@ def test_a_coarse_one_moves_what_it_holds_and_leaves_the_rest_as_it_was() -> Non
     """A wave that 32 points do not hold stays; the others move as on 32 points."""
     x = torch.arange(64) / 64
     fine = 0.1 * (2 * math.pi * 20 * x).sin()
-    stepper = Solver(Physics(Identity(), LAYOUT), NAME, {**NUMBERS, "size": [32]})
+    stepper = CoarseSolver(Physics(Identity(), LAYOUT), NAME, {**NUMBERS, "size": [32]})
     moved = stepper.step(states() + fine)
     torch.testing.assert_close(moved, stepper.step(states()) + fine, rtol=0, atol=1e-5)
-    exact = PRESETS[NAME].override(NUMBERS).solver.step(states())
+    exact = made(NUMBERS).step(states())
     error = [(state - exact).square().mean().sqrt() for state in (stepper.step(states()), states())]
     assert 1e-6 < error[0] < 0.1 * error[1]
 
 
 def test_it_steps_encoded_states_by_way_of_their_codec() -> None:
     codec = Chain(Standardize(1).fit([0.5], [2.0]))
-    plain, encoded = (Solver(Physics(c, LAYOUT), NAME, NUMBERS) for c in (Identity(), codec))
+    plain, encoded = (CoarseSolver(Physics(c, LAYOUT), NAME, NUMBERS) for c in (Identity(), codec))
     made = codec.decode(encoded.step(codec.encode(states())))
     torch.testing.assert_close(made, plain.step(states()), rtol=0, atol=1e-5)
 
 
 CASES: dict[str, tuple[str, dict[str, Any], Layout]] = {
-    r"unknown preset 'kuramoto'": ("kuramoto", {}, LAYOUT),
+    r"'kuramoto' is no preset of a periodic box; valid: kolmogorov": ("kuramoto", {}, LAYOUT),
+    r"'rayleigh-benard' is no preset of a periodic box": ("rayleigh-benard", {}, LAYOUT),
     r"no number 'sise'; did you mean 'size'": (NAME, {"sise": [32]}, LAYOUT),
     r"the solver has the fields \('u',\), the data \('v',\)": (
         NAME,
@@ -103,7 +111,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Layout]] = {
 def test_a_solver_that_does_not_fit_is_refused(message: str) -> None:
     preset, numbers, layout = CASES[message]
     with pytest.raises(ConfigError, match=message):
-        Solver(Physics(Identity(), layout), preset, numbers)
+        CoarseSolver(Physics(Identity(), layout), preset, numbers)
 
 
 def test_a_bridge_from_a_coarse_solver_is_trained_saved_and_loaded(chaos: Path, tmp_path: Path) -> None:
@@ -113,9 +121,9 @@ def test_a_bridge_from_a_coarse_solver_is_trained_saved_and_loaded(chaos: Path, 
     emulator = fit_stepper(small.experiment(tmp_path, data, guess=str(tmp_path / "coarse")), tmp_path / "bridge")
     loaded = Emulator.load(tmp_path / "bridge")
     start = torch.from_numpy(np.asarray(open_data(data).load().states[:2, 0]))
-    assert isinstance(loaded.stepper.guess, Solver)  # type: ignore[union-attr]
+    assert isinstance(loaded.stepper.guess, CoarseSolver)  # type: ignore[union-attr]
     assert torch.equal(loaded.step(start, seed=3), emulator.step(start, seed=3))
     guessed = Emulator.load(tmp_path / "coarse").step(start)
-    exact = PRESETS[NAME].override({**NUMBERS, "size": [24]}).solver
+    exact = made({**NUMBERS, "size": [24]})
     coarse = start + resampled(exact.step(resampled(start, [24])) - resampled(start, [24]), [32])
     torch.testing.assert_close(guessed, coarse, rtol=0, atol=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class Physics:
     layout: Layout
 
 
-class Solver(LearnedStepper):
+class CoarseSolver(LearnedStepper):
     """The increment that a solver makes, with as few points and steps as its numbers say, in the encoded space.
 
         û(t+Δt) = u + R'(φ(R u) − R u) ,    R and R' Fourier interpolation to the solver's grid and back
@@ -78,9 +78,10 @@ def resampled(u: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _solver(preset: str, numbers: Mapping[str, Any]) -> SpectralPDE:
-    if preset not in PRESETS:
-        raise ConfigError(f"unknown preset '{preset}'; valid: {', '.join(PRESETS)}")
-    return PRESETS[preset].override(numbers).solver
+    periodic = {name: made for name, made in PRESETS.items() if isinstance(made.solver, SpectralPDE)}
+    if preset not in periodic:
+        raise ConfigError(f"'{preset}' is no preset of a periodic box; valid: {', '.join(periodic)}")
+    return cast(SpectralPDE, periodic[preset].override(numbers).solver)
 
 
 def _intervals(solver: SpectralPDE, layout: Layout) -> int:
