@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftway.glossary import number
 from driftway.report import study as page_of
 from driftway.report import study_plotting
 from driftway.report.outcome import ALL, BEST, MOST, Outcome, grouped
@@ -27,8 +28,10 @@ from driftway.report.study_tables import (
     segment_table,
     skill_table,
     spectra_tables,
+    window_table,
 )
 from driftway.report.tables import Cell, Table, markdown
+from driftway.studies import statistics
 from driftway.studies.report import outcome_of
 from driftway.studies.statistics import curve
 from driftway.studies.tasks import stored
@@ -167,6 +170,15 @@ def test_costs_and_segments_are_means_over_seeds(outcome: Outcome) -> None:
         "leads 11–12",
     )
     assert column(table, "leads 11–12")[UNSTABLE].text == "–"
+
+
+def test_long_rollouts_have_windows(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert window_table(outcome, "vrmse") is None
+    monkeypatch.setattr(statistics, "WINDOWS", (4, 8))
+    table = window_table(outcome, "vrmse")
+    assert table is not None and table.head[1:] == ("leads 1–4", "leads 5–8", "leads 9–12")
+    curve_ = outcome.results["vrmse"].sel(row="edm").mean(("seed", "field")).values
+    assert column(table, "leads 5–8")["edm"].text == number(curve_[4:8].mean())
 
 
 def test_a_training_that_diverged_leaves_the_cost_of_the_others(outcome: Outcome) -> None:

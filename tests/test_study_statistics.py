@@ -26,7 +26,7 @@ from driftway.studies.statistics import (
     holm,
     missing,
     nfe_needed,
-    per_segment,
+    per_part,
     per_state,
     ranking,
     resampled,
@@ -38,6 +38,7 @@ from driftway.studies.statistics import (
     smallest,
     student,
     together,
+    windows,
 )
 from driftway.studies.tasks import stored
 from tests.report_example import Size
@@ -297,11 +298,22 @@ def test_every_lead_is_in_exactly_one_of_ten_equal_segments(count: int) -> None:
     assert len(parts) == min(10, count) and max(lengths) - min(lengths) <= 1
 
 
+@pytest.mark.parametrize(
+    ("count", "ends"), [(12, []), (20, []), (21, [20, 21]), (60, [20, 60]), (61, [20, 60, 61]), (140, [20, 60, 140])]
+)
+def test_windows_end_after_20_and_60_leads(count: int, ends: list[int]) -> None:
+    found = windows(count)
+    assert [part.stop for part in found] == ends
+    assert [part.start for part in found] == [0, *ends[:-1]][: len(ends)]
+
+
 def test_segments_are_means_of_their_leads(results: xr.Dataset) -> None:
     curve_ = results["crps"].sel(row="edm").mean(("seed", "field")).values
-    assert per_segment(results, "crps", "edm") == pytest.approx([curve_[part].mean() for part in segments(12)])
-    assert np.isnan(per_segment(results, "crps", UNSTABLE)[-1]) and np.isfinite(
-        per_segment(results, "crps", UNSTABLE)[0]
+    assert per_part(results, "crps", "edm", segments(12)) == pytest.approx(
+        [curve_[part].mean() for part in segments(12)]
+    )
+    assert np.isnan(per_part(results, "crps", UNSTABLE, segments(12))[-1]) and np.isfinite(
+        per_part(results, "crps", UNSTABLE, segments(12))[0]
     )
 
 

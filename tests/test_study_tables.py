@@ -14,7 +14,7 @@ import xarray as xr
 
 from driftway.errors import ConfigError
 from driftway.glossary import SCORES
-from driftway.studies import tables
+from driftway.studies import statistics, tables
 from driftway.studies.report import report_study, summary
 from driftway.studies.results import choices, collect, curves
 from driftway.studies.statistics import segments
@@ -61,6 +61,14 @@ def test_every_value_stands_in_one_line(table: pandas.DataFrame) -> None:
     assert set(table["row"]) == {*ROWS, "climatology", "persistence"} and set(table["study"]) == {"oscillators"}
     assert set(table[table["row"] == "interpolant_5"]["network"]) == {"interpolant"}
     assert {*SCORES, "failures", "correlation_time", "spectral_rmse", "spectral_rmse_paper"} <= set(table["score"])
+
+
+def test_windows_of_long_rollouts_have_lines(results: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "WINDOWS", (4, 8))
+    lines = tidy("oscillators", results.sel(row=["edm"]), {"edm": "edm"})
+    crps = results["crps"].sel(row="edm", seed=1, field="vorticity").values
+    about = {"row": "edm", "seed": 1, "field": "vorticity", "score": "crps"}
+    assert chosen(lines, **about, part="leads 5–8") == [pytest.approx(crps[4:8].mean())]
 
 
 def test_lines_are_what_the_scores_say(table: pandas.DataFrame, results: xr.Dataset) -> None:

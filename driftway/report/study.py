@@ -25,9 +25,10 @@ from driftway.report.study_tables import (
     segment_table,
     skill_table,
     spectra_tables,
+    window_table,
 )
 from driftway.report.styling import time_unit
-from driftway.report.tables import glossary_table
+from driftway.report.tables import Table, glossary_table
 from driftway.studies.statistics import curve
 
 # bytes of all figures before base64, which adds a third
@@ -210,12 +211,14 @@ class _Page:
         )
 
     def segments(self) -> tuple[Pane, ...]:
-        """CRPS and VRMSE in ten segments of the leads."""
+        """CRPS and VRMSE in ten segments of the leads, and in the windows of other work."""
+
+        def tables(name: str, fields: Sequence[str]) -> tuple[Table, ...]:
+            made = (segment_table(self.outcome, name, fields), window_table(self.outcome, name, fields))
+            return tuple(table for table in made if table is not None)
+
         return tuple(
-            Pane(
-                word if len(self.outcome.fields) == 1 else f"{word}, {label}",
-                tables=(segment_table(self.outcome, name, fields),),
-            )
+            Pane(word if len(self.outcome.fields) == 1 else f"{word}, {label}", tables=tables(name, fields))
             for label, fields in self._choices()
             for name, word in ROLLOUT.items()
         )

@@ -22,9 +22,10 @@ from driftway.studies.statistics import (
     estimate,
     failures,
     nfe_needed,
-    per_segment,
+    per_part,
     seeds_of,
     segments,
+    windows,
 )
 
 BANDS = ("low", "mid", "high")
@@ -258,11 +259,20 @@ def _verdict(place: Ranked, best: bool) -> str:
 
 def segment_table(outcome: Outcome, name: str, fields: Sequence[str] = ()) -> Table:
     """A score in ten equal segments of the lead times."""
+    return _by_part(outcome, name, fields, segments(outcome.results.sizes["lead_time"]), "segment")
+
+
+def window_table(outcome: Outcome, name: str, fields: Sequence[str] = ()) -> Table | None:
+    """A score in the first 20 leads, up to the 60th and beyond, as other work reports it, where there are as many."""
+    parts = windows(outcome.results.sizes["lead_time"])
+    return _by_part(outcome, name, fields, parts, "window") if parts else None
+
+
+def _by_part(outcome: Outcome, name: str, fields: Sequence[str], parts: Sequence[slice], what: str) -> Table:
     methods = outcome.order + outcome.references
-    values = np.array([per_segment(outcome.results, name, row, fields) for row in methods])
-    parts = segments(outcome.results.sizes["lead_time"])
+    values = np.array([per_part(outcome.results, name, row, parts, fields) for row in methods])
     columns = [Column(_leads(part), column.tolist(), LOWER) for part, column in zip(parts, values.T, strict=True)]
-    title = f"{head_of(outcome, name, fields)} by segment of the {parts[-1].stop} lead times, means over seeds"
+    title = f"{head_of(outcome, name, fields)} by {what} of the {parts[-1].stop} lead times, means over seeds"
     return _table(outcome, title, methods, columns)
 
 

@@ -24,6 +24,7 @@ from driftway.metrics.intervals import LEVEL
 from driftway.randomness import generator
 
 SIGNIFICANT, SEGMENTS = 0.05, 10
+WINDOWS = (20, 60)  # leads after which a window of a long rollout ends, as others report them
 # Every pattern of signs up to so many differences, so many random ones beyond.
 EXACT, FLIPS = 13, 9999
 BANDED = ("spectral_rmse", "spectral_rmse_paper", "spectral_log_error")
@@ -141,16 +142,27 @@ def per_state(results: xr.Dataset, name: str, row: str, fields: Sequence[str] = 
     return _over(results, name, results[f"{name}_states"], row, fields, "trajectory").mean("seed", skipna=False).values
 
 
-def per_segment(results: xr.Dataset, name: str, row: str, fields: Sequence[str] = ()) -> np.ndarray:
-    """A score in each of ten segments of the lead times, (10,), fewer if there are fewer leads."""
+def per_part(
+    results: xr.Dataset, name: str, row: str, parts: Sequence[slice], fields: Sequence[str] = ()
+) -> np.ndarray:
+    """A score's mean over each of some parts of the lead times."""
     values = _over(results, name, results[name], row, fields, "lead_time").mean("seed", skipna=False).values
-    return np.array([values[part].mean() for part in segments(len(values))])
+    return np.array([values[part].mean() for part in parts])
 
 
 def segments(count: int, parts: int = SEGMENTS) -> list[slice]:
     """`count` lead times in equal segments, each lead in exactly one; their lengths differ by at most one."""
     parts = min(parts, count)
     return [slice(k * count // parts, (k + 1) * count // parts) for k in range(parts)]
+
+
+def windows(count: int) -> list[slice]:
+    """Leads 1–20, 21–60 and 61 to `count`; none where there are no more than 20.
+
+    Reference: Rozet et al. 2025, Lost in latent space (arXiv 2507.02608).
+    """
+    ends = [*(end for end in WINDOWS if end < count), count]
+    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) > 1 else []
 
 
 def _over(

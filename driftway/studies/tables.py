@@ -15,7 +15,7 @@ from driftway.evaluation import ROLLOUT
 from driftway.glossary import SCORES
 from driftway.report.study_protocol import in_words
 from driftway.storage import atomic_write
-from driftway.studies.statistics import BANDED, rows_of, seeds_of, segments
+from driftway.studies.statistics import BANDED, rows_of, seeds_of, segments, windows
 
 if TYPE_CHECKING:
     import pandas
@@ -31,8 +31,8 @@ def tidy(study: str, results: xr.Dataset, networks: Mapping[str, str]) -> pandas
 
     results: as `driftway.studies.results.collect` gives them; networks: row → the row whose network it samples
 
-    `part` is what the value is a mean over: `rollout` (all leads), `lead k`, `segment k` of ten, the band of a spectral
-    error, or `state k` (all leads from one initial state). Scores that are not finite are NaN.
+    `part` is what the value is a mean over: `rollout` (all leads), `lead k`, `segment k` of ten, `leads 1–20` and on, the
+    band of a spectral error, or `state k` (all leads from one initial state). Scores that are not finite are NaN.
     """
     lines = [line for row in results["row"].values for line in _lines(results, str(row))]
     table = _pandas().DataFrame(lines, columns=list(LINE))
@@ -139,7 +139,9 @@ def _values(here: xr.Dataset) -> Iterator[tuple[str, str, float]]:
         yield from ((name, f"lead {k}", float(value)) for k, value in enumerate(values, 1))
     for name in ROLLOUT:
         parts = segments(here.sizes["lead_time"])
-        yield from ((name, f"segment {k}", float(here[name].values[s].mean())) for k, s in enumerate(parts, 1))
+        named = {f"segment {k}": part for k, part in enumerate(parts, 1)}
+        named |= {f"leads {w.start + 1}–{w.stop}": w for w in windows(here.sizes["lead_time"])}
+        yield from ((name, part, float(here[name].values[leads].mean())) for part, leads in named.items())
         yield from ((name, f"state {k}", float(value)) for k, value in enumerate(here[f"{name}_states"].values, 1))
     for name in (name for name in BANDED if name in here):
         bands = zip(here["band"].values, here[name].values, strict=True)
