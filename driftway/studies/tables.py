@@ -31,8 +31,8 @@ def tidy(study: str, results: xr.Dataset, networks: Mapping[str, str]) -> pandas
 
     results: as `driftway.studies.results.collect` gives them; networks: row → the row whose network it samples
 
-    `part` is what the value is a mean over: `rollout` (all leads), `lead k`, `segment k` of ten, `leads 1–20` and on, the
-    band of a spectral error, or `state k` (all leads from one initial state). Scores that are not finite are NaN.
+    `part` is what the value is a mean over: `rollout` (all leads), `lead k`, `segment k` of ten, `leads 1–20` and on,
+    the band of a spectral error, or `state k` (all leads from one initial state). Scores that are not finite are NaN.
     """
     lines = [line for row in results["row"].values for line in _lines(results, str(row))]
     table = _pandas().DataFrame(lines, columns=list(LINE))
