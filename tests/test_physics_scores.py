@@ -15,9 +15,8 @@ from scipy.stats import wasserstein_distance
 from driftway.data import Trajectories, save_zarr
 from driftway.data.layout import Layout
 from driftway.evaluation import score
-from driftway.physics.comparison import BINS
 from driftway.randomness import generator
-from driftway.report.physical import errors_table, physics_panes, profiles_figure, quantity_figure
+from driftway.report.physical import errors_tables, physics_panes, profiles_figure, quantity_figure
 from driftway.report.plotting import encode
 from driftway.report.styling import styles_of
 from driftway.scoring import evaluate_forecasts, load_scores, report_folder, summary
@@ -93,13 +92,13 @@ def test_each_trajectory_has_its_own_rayleigh_number(scores: xr.Dataset) -> None
     np.testing.assert_allclose(scores["truth_physics"].sel(quantity="nusselt"), nusselt.mean(0), rtol=1e-5)
 
 
-def test_distributions_and_profiles_are_whole(scores: xr.Dataset) -> None:
-    np.testing.assert_allclose(scores["physics_density"].sum("bin"), 1)
-    assert scores.sizes["bin"] == BINS and scores["level"].values.tolist() == list(LAYOUT.axes[1].coordinates)
-    counts = scores["truth_physics_density"].sel(quantity="kinetic_energy") * TRUE.size
-    edges = scores["physics_edges"].sel(quantity="kinetic_energy").values
-    energy = TRUE**2 * (1 + 3 / 16) / 2
-    np.testing.assert_allclose(counts, np.histogram(energy, edges)[0], atol=1e-9)
+def test_distributions_and_profiles_are_those_of_all_states(scores: xr.Dataset) -> None:
+    assert scores["level"].values.tolist() == list(LAYOUT.axes[1].coordinates)
+    energy, found = TRUE**2 * (1 + 3 / 16) / 2, scores["truth_physics_quantiles"].sel(quantity="kinetic_energy")
+    expected = np.quantile(energy, scores["share"].values, method="inverted_cdf")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    guessed = scores["physics_quantiles"].sel({"method": "guess", "quantity": "kinetic_energy"})
+    np.testing.assert_allclose(guessed.mean(), (GUESSED**2 * (1 + 3 / 16) / 2).mean(), rtol=0.01)
     profile = scores["profiles"].sel({"method": "twice", "profile": "kinetic_energy"})
     np.testing.assert_allclose(profile, 4 * scores["truth_profiles"].sel(profile="kinetic_energy"), rtol=1e-5)
     assert float(scores["profile_error"].sel({"method": "twice", "profile": "kinetic_energy"})) == pytest.approx(3)
@@ -133,7 +132,14 @@ def test_physics_may_be_left_out() -> None:
 
 def test_tables_and_figures_tell_the_errors(scores: xr.Dataset) -> None:
     look = styles_of(scores)
-    table = errors_table(scores, look)
+    table, profiles = errors_tables(scores, look)
+    assert profiles.head == (
+        "method",
+        "kinetic energy",
+        "buoyancy",
+        "variance of buoyancy",
+        "Nusselt number of a level",
+    )
     assert [row[0].text for row in table.rows] == ["truth itself", "twice", "guess"]
     column = table.head.index("kinetic energy")
     assert [row[column].best for row in table.rows] == [True, False, False]
@@ -146,7 +152,7 @@ def test_tables_and_figures_tell_the_errors(scores: xr.Dataset) -> None:
     np.testing.assert_allclose(
         np.asarray(drawn["twice"]), scores["physics"].sel({"method": "twice", "quantity": "kinetic_energy"})
     )
-    assert law.get_xlabel() == "share"
+    assert law.get_xlabel() == "share below"
     assert len(profiles_figure(scores, look).axes) == scores.sizes["profile"]
 
 
@@ -176,6 +182,4 @@ def test_from_forecasts_on_disk_to_the_page(tmp_path: Path) -> None:
     assert found["still"]["nusselt_error"] == pytest.approx(summary(scores)["persistence"]["nusselt_error"])
     assert json.loads((tmp_path / "scores.json").read_text())["attrs"]["quadrature"] == "x Fourier, y Chebyshev–Gauss"
     page = report_folder(tmp_path, tmp_path / "report.html").read_text()
-    assert (
-        'id="physics"' in page and "Nusselt number at the walls" in page and "profile of variance of buoyancy" in page
-    )
+    assert 'id="physics"' in page and "Nusselt number at the walls" in page and "Errors of profiles" in page

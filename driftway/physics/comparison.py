@@ -13,8 +13,7 @@ from driftway.data.layout import Layout
 from driftway.physics.quantities import PROFILES, QUANTITIES, Measured, Quantity, available
 
 Variable = tuple[tuple[str, ...], np.ndarray, dict[str, str]]
-BINS = 40
-MARGIN = 0.25  # of the truth's range, by which the bins of a distribution reach beyond it
+SHARES = 50  # of a distribution, at whose middles its quantiles are told
 LEVELS = (0.05, 0.95)
 POOLED = "initial states and lead times"
 ERRORS = {
@@ -38,9 +37,9 @@ def compared(
     methods: name → for every initial state quantities (M, L, Q) and profiles (M, L, P, n); truth: the same without M
 
     `physics` (method, quantity, lead_time) is the mean over members and initial states, `…_q05` and `…_q95` the range
-    of 90 % of them, `physics_density` (…, bin) the distribution over members, initial states and lead times, and
-    `truth_…` the truth's. With q̂ of any member, q̄ its mean over members, q of the truth and ⟨·⟩ the mean over initial
-    states and lead times:
+    of 90 % of them, `physics_quantiles` (…, share) the values below which a share of all members, initial states and
+    lead times is, and `truth_…` the truth's. With q̂ of any member, q̄ its mean over members, q of the truth and ⟨·⟩ the
+    mean over initial states and lead times:
 
         physics_error = √⟨(q̄ − q)²⟩/|⟨q⟩| ,  physics_bias = ⟨q̂⟩/⟨q⟩ − 1 ,  physics_distance = W₁(q̂, q)/std(q)
 
@@ -77,16 +76,12 @@ def _stacked(measured: Sequence[Measured], part: int) -> Tensor:
 
 
 def _quantities(methods: Mapping[str, Tensor], truth: Tensor) -> dict[str, Variable]:
-    edges = _edges(truth)
-    rows = [_described(values, edges) for values in methods.values()]
-    happened = _described(truth, edges)
-    dims = {"physics_density": ("quantity", "bin")}
-    found: dict[str, Variable] = {}
+    rows, happened = [_described(values) for values in methods.values()], _described(truth)
+    found: dict[str, Variable] = {"share": (("share",), _shares(SHARES).numpy(), {})}
     for name, own in happened.items():
-        where = dims.get(name, ("quantity", "lead_time"))
+        where = ("quantity", "share" if name == "physics_quantiles" else "lead_time")
         found[name] = (("method", *where), torch.stack([row[name] for row in rows]).numpy(), {})
         found[f"truth_{name}"] = (where, own.numpy(), {})
-    found["physics_edges"] = (("quantity", "edge"), edges.T.numpy(), {})
     errors = [_errors(values, truth) for values in methods.values()]
     for k, name in enumerate(("physics_error", "physics_bias", "physics_distance")):
         values = torch.stack([error[k] for error in errors]).numpy()
@@ -94,33 +89,12 @@ def _quantities(methods: Mapping[str, Tensor], truth: Tensor) -> dict[str, Varia
     return found
 
 
-def _described(values: Tensor, edges: Tensor) -> dict[str, Tensor]:
-    """Mean and range (Q, L) by lead time, and the distribution (Q, bins), of values (N, M, L, Q)."""
+def _described(values: Tensor) -> dict[str, Tensor]:
+    """Mean and range (Q, L) by lead time, and quantiles (Q, shares), of values (N, M, L, Q)."""
     pooled = values.flatten(0, 1)
     low, high = pooled.quantile(torch.tensor(LEVELS, dtype=pooled.dtype), 0)
-    return {
-        "physics": pooled.mean(0).T,
-        "physics_q05": low.T,
-        "physics_q95": high.T,
-        "physics_density": torch.stack([_density(pooled[..., q].flatten(), edges[:, q]) for q in range(len(edges.T))]),
-    }
-
-
-def _edges(truth: Tensor) -> Tensor:
-    """Edges of the bins (BINS + 1, Q): the truth's range and a quarter of it on both sides."""
-    rows = truth.flatten(0, 2)
-    low, high = rows.amin(0), rows.amax(0)
-    margin = MARGIN * (high - low) + 1e-6 * torch.maximum(high.abs(), low.abs()) + 1e-30
-    steps = torch.linspace(0, 1, BINS + 1, dtype=rows.dtype)[:, None]
-    return (low - margin) * (1 - steps) + (high + margin) * steps
-
-
-def _density(values: Tensor, edges: Tensor) -> Tensor:
-    """Share of the values in each bin; those beyond count in the outermost. NaN where a value is not finite."""
-    if not bool(values.isfinite().all()):
-        return torch.full((BINS,), torch.nan, dtype=values.dtype)
-    places = (torch.bucketize(values.contiguous(), edges.contiguous()) - 1).clamp(0, BINS - 1)
-    return torch.bincount(places, minlength=BINS).to(values) / len(values)
+    quantiles = _quantiles(values.flatten(0, 2), _shares(SHARES))
+    return {"physics": pooled.mean(0).T, "physics_q05": low.T, "physics_q95": high.T, "physics_quantiles": quantiles.T}
 
 
 def _errors(values: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,16 +104,21 @@ def _errors(values: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return error, pooled.mean(0) / mean - 1, _transport(pooled, happened) / happened.std(0, correction=0)
 
 
-def _transport(a: Tensor, b: Tensor, count: int = 400) -> Tensor:
+def _transport(a: Tensor, b: Tensor) -> Tensor:
     """W₁ of the columns of (n, Q) and (m, Q): the mean distance of their quantiles."""
-    levels = (torch.arange(count, dtype=a.dtype) + 0.5) / count
-    return (_quantiles(a, levels) - _quantiles(b, levels)).abs().mean(0)
+    shares = _shares(8 * SHARES)
+    return (_quantiles(a, shares) - _quantiles(b, shares)).abs().mean(0)
 
 
-def _quantiles(values: Tensor, levels: Tensor) -> Tensor:
-    """Steps of the empirical distribution function of each column, (levels, Q)."""
+def _shares(count: int) -> Tensor:
+    """The middles of `count` equal shares."""
+    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
+    """Values of the inverse distribution function of each column, (shares, Q); NaN where a column has any."""
     ordered = values.sort(0).values
-    found = ordered[(levels * len(ordered)).long().clamp_max(len(ordered) - 1)]
+    found = ordered[(shares * len(ordered)).long().clamp_max(len(ordered) - 1)]
     return found.masked_fill(values.isnan().any(0), torch.nan)
 
 

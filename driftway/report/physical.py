@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -29,11 +31,11 @@ def physics_panes(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...
         return ()
     quantities = [_quantity_pane(scores, name, look, limit) for name in _names(scores, "quantity")]
     profiles = [Pane("profiles", (_profiles(scores, look, limit),))] if "profiles" in scores else []
-    return (Pane("errors", tables=(errors_table(scores, look),), more=(_formulas(scores),)), *quantities, *profiles)
+    return (Pane("errors", tables=errors_tables(scores, look), more=(_formulas(scores),)), *quantities, *profiles)
 
 
 def _quantity_pane(scores: xr.Dataset, name: str, look: Look, limit: int) -> Pane:
-    drawn = bool(np.isfinite(scores["physics_edges"].sel(quantity=name)).all())
+    drawn = bool(np.isfinite(scores["truth_physics_quantiles"].sel(quantity=name)).all())
     pictures = (_pictured(scores, name, look, limit),) if drawn else ()
     return Pane(_long(QUANTITIES, name), pictures, more=(_table(scores, name, look),))
 
@@ -49,20 +51,21 @@ def _long(table: dict[str, Quantity], name: str) -> str:
 # --- tables --------------------------------------------------------------------------------------------------------
 
 
-def errors_table(scores: xr.Dataset, look: Look) -> Table:
-    """The error of every quantity and profile, with the distance between distributions beside it."""
-    methods = [str(method) for method in scores["method"].values]
-    columns = []
+def errors_tables(scores: xr.Dataset, look: Look) -> tuple[Table, ...]:
+    """The error of every quantity, with the distance between distributions beside it, and of every profile."""
+    methods, columns = [str(method) for method in scores["method"].values], list[Column]()
     for name in _names(scores, "quantity"):
         here = scores.sel(quantity=name)
         away = [f"distance {number(value)}" for value in here["physics_distance"].values.tolist()]
         columns.append(Column(_long(QUANTITIES, name), here["physics_error"].values.tolist(), LOWER, away))
-    for name in _names(scores, "profile"):
-        error = scores["profile_error"].sel(profile=name).values.tolist()
-        columns.append(Column(f"profile of {_long(PROFILES, name)}", error, LOWER))
-    found = method_table("Errors relative to the truth; the lowest in bold", scores, look, methods, columns)
-    notes = (*NOTES, "Profiles: √(∫(p̂−p)²dy/∫p²dy) of means over members, initial states and lead times.")
-    return Table(found.title, found.head, found.rows, notes if _names(scores, "profile") else NOTES)
+    found = [replace(method_table("Errors relative to the truth", scores, look, methods, columns), notes=NOTES)]
+    profiles = [
+        Column(_long(PROFILES, name), scores["profile_error"].sel(profile=name).values.tolist(), LOWER)
+        for name in _names(scores, "profile")
+    ]
+    title = "Errors of profiles, √(∫(p̂−p)²dy/∫p²dy), of means over members, initial states and lead times"
+    found += [method_table(title, scores, look, methods, profiles)] if profiles else []
+    return tuple(found if columns else found[1:])
 
 
 def _table(scores: xr.Dataset, name: str, look: Look) -> Table:
@@ -108,7 +111,6 @@ def quantity_figure(scores: xr.Dataset, name: str, look: Look | None = None) -> 
         if wide_range(np.concatenate(shown)):
             series.set_yscale("log")
         series.set(xlabel=lead_label(scores), ylabel=_long(QUANTITIES, name))
-        law.set(xlabel="share")
         name_all(figure, [series, law])
     return figure
 
@@ -126,18 +128,13 @@ def _series(ax: Axes, here: xr.Dataset, drawn: list[str], look: Look) -> None:
 
 
 def _distribution(ax: Axes, here: xr.Dataset, drawn: list[str], look: Look) -> None:
-    edges = here["physics_edges"].values
-    ax.stairs(
-        here["truth_physics_density"].values, edges, orientation="horizontal", color="black", fill=True, alpha=0.15
-    )
-    ax.stairs(here["truth_physics_density"].values, edges, orientation="horizontal", color="black", linewidth=1.6)
+    """Quantiles over members, initial states and lead times: the area between two curves is their distance."""
+    shares = here["share"].values
+    ax.plot(shares, here["truth_physics_quantiles"], color="black", linewidth=2)
     for method in drawn:
-        density = of(here["physics_density"], method).values
-        if not is_reference(method) and np.isfinite(density).all():
-            style = look[method]
-            options = {"color": style.color, "linestyle": style.line, "linewidth": 1.2}
-            ax.stairs(density, edges, orientation="horizontal", **options)
-    ax.set_xlim(left=0)
+        options = {**look[method].curve(len(shares)), "linewidth": 1.0 if is_reference(method) else 1.5}
+        ax.plot(shares, of(here["physics_quantiles"], method), **options)
+    ax.set(xlim=(0, 1), xlabel="share below")
 
 
 def profiles_figure(scores: xr.Dataset, look: Look | None = None) -> Figure:
@@ -168,8 +165,9 @@ def _pictured(scores: xr.Dataset, name: str, look: Look, limit: int) -> Picture:
     means = [f"{who} {number(value)}" for who, value in {"truth": float(here["truth_physics"].mean()), **found}.items()]
     alt = f"{long} against lead time, and its distribution, for the truth and each method. Means: {', '.join(means)}."
     caption = (
-        f"{long}: mean over members and initial states, shaded the range of 90 % of them. Right: the distribution over "
-        "members, initial states and lead times."
+        f"{long}: mean over members and initial states, shaded the range of 90 % of them. Right: below which "
+        "value a share of all members, initial states and lead times is; the area between a curve and the truth's is "
+        "their distance."
     )
     return pictured(quantity_figure(scores, name, look), file_name("physics", name), alt, caption, limit)
 

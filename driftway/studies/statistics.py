@@ -93,7 +93,7 @@ def together(results: xr.Dataset) -> xr.Dataset:
         )
     found["failures"] = kept["failures"].sum("seed")
     for name in map(str, list(found)):  # what the truth alone decides
-        if name.startswith("truth_") or name in ("resolved", "physics_edges"):
+        if name.startswith("truth_") or name == "resolved":
             found[name] = found[name].isel(row=0)
     for name in found:
         found[name].attrs = results[name].attrs if name in results else {}
