@@ -41,6 +41,8 @@ from driftway.metrics import (
     vrmse,
 )
 from driftway.metrics.errors import quotient
+from driftway.physics.comparison import compared
+from driftway.physics.quantities import Measured, measure
 from driftway.progress import progress
 
 ROLLOUT = ("vrmse", "crps")
@@ -50,11 +52,12 @@ LEAD = ("method", "field", "lead_time")
 
 @dataclass
 class _Tally:
-    """Scores of one method: (L, C) of every initial state, and sums (L, C, …) over them."""
+    """Scores of one method: (L, C) of every initial state, sums (L, C, …) over them, and what its states measure."""
 
     members: int
     states: dict[str, list[Tensor]] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(default_factory=dict)
+    measured: list[Measured] = field(default_factory=list)
 
     def add(self, scores: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> None:
         """One initial state more."""
@@ -75,23 +78,27 @@ def score(
     *,
     weights: Tensor | None = None,
     seed: int = 0,
+    physics: bool = True,
 ) -> xr.Dataset:
     """Scores of several forecasts of the same initial states.
 
     forecasts: name → (realization, trajectory, lead_time, *axes) per field; truth: (trajectory, lead_time, *axes).
     weights: (*S), quadrature weights of the mean over space; None: those of the layout's axes, as
-        `driftway.calculus.rule` finds them. seed: of the intervals.
+        `driftway.calculus.rule` finds them. seed: of the intervals. physics: whether to measure what the fields allow
+        of `driftway.physics.quantities`, with the numbers (trajectory) among the truth's coordinates as parameters.
 
     Returns dims (method, field, lead_time), each score with 95 % bootstrap bounds over initial states in `…_low` and
     `…_high`; VRMSE and CRPS of each initial state over the rollout in `…_states` (method, field, trajectory); spectra
     (…, wavenumber) along the periodic axes and their errors by band; rank histograms (…, rank); correlation times and
-    in `censored` how many lie beyond the last lead; per method `members`, `failures` and the lead time of the first.
+    in `censored` how many lie beyond the last lead; quantities and profiles as `driftway.physics.comparison.compared`
+    gives them; per method `members`, `failures` and the lead time of the first.
     """
     for name, forecast in forecasts.items():
         _check(name, forecast, truth, layout)
     weights = layout.weights if weights is None else weights
     reference, variance = _reference_spectrum(truth, layout, weights), _variance(truth, layout, weights)
-    tallies = {name: _tally(name, forecast, truth, layout, weights) for name, forecast in forecasts.items()}
+    given = _parameters(truth) if physics else None
+    tallies = {name: _tally(name, forecast, truth, layout, weights, given) for name, forecast in forecasts.items()}
     leads = torch.tensor(truth["lead_time"].values, dtype=torch.float64)
     variables = {
         **_by_lead(tallies, variance, seed),
@@ -101,20 +108,37 @@ def score(
         **_failures(tallies, leads),
         "members": (("method",), np.array([tally.members for tally in tallies.values()]), {}),
     }
-    coordinates = {"method": list(tallies), "field": list(layout.fields.names), "lead_time": truth["lead_time"]}
+    measures, names = _physics(tallies, truth, layout, given)
+    coordinates = {
+        **names,
+        "method": list(tallies),
+        "field": list(layout.fields.names),
+        "lead_time": truth["lead_time"],
+    }
     units = xr.DataArray(list(layout.fields.units), dims="field")
     about = {"initial_states": truth.sizes["trajectory"], "quadrature": layout.quadrature}
-    return xr.Dataset(variables, coordinates, about).assign(units=units)
+    return xr.Dataset({**variables, **measures}, coordinates, about).assign(units=units)
 
 
 # --- one initial state ---------------------------------------------------------------------------------------------
 
 
-def _tally(name: str, forecast: xr.Dataset, truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> _Tally:
+def _tally(
+    name: str,
+    forecast: xr.Dataset,
+    truth: xr.Dataset,
+    layout: Layout,
+    weights: Tensor | None,
+    given: list[dict[str, float]] | None,
+) -> _Tally:
     tally = _Tally(forecast.sizes["realization"])
     with progress(f"scoring {name}", truth.sizes["trajectory"]) as task:
-        for ensemble, states in zip(_ensembles(forecast, layout), _states(truth, layout), strict=True):
+        for row, (ensemble, states) in enumerate(
+            zip(_ensembles(forecast, layout), _states(truth, layout), strict=True)
+        ):
             tally.add(*_scores(ensemble, states, layout, weights))
+            if given is not None:
+                tally.measured.append(measure(ensemble, layout, given[row]))
             task.advance()
     return tally
 
@@ -125,8 +149,8 @@ def _scores(
     """Scores (L, C) and sums (L, C, …) of one initial state: ensemble (M, L, C, *S), truth (L, C, *S)."""
     mean, space = ensemble.mean(0), layout.space
     found = {
-        name: measure(mean, truth, space=space, weights=weights)
-        for name, measure in {"rmse": rmse, "nrmse": nrmse, "vrmse": vrmse, "correlation": correlation}.items()
+        name: error(mean, truth, space=space, weights=weights)
+        for name, error in {"rmse": rmse, "nrmse": nrmse, "vrmse": vrmse, "correlation": correlation}.items()
     }
     found |= {
         "vrmse_member": vrmse(ensemble, truth.expand_as(ensemble), space=space, weights=weights).mean(0),
@@ -231,12 +255,12 @@ def _spectra(tallies: Mapping[str, _Tally], reference: Tensor | None, layout: La
     }
     if min(last) < 3:
         return found
-    for measure in (spectral_rmse, spectral_rmse_paper, spectral_log_error):
+    for distance in (spectral_rmse, spectral_rmse_paper, spectral_log_error):
         errors = [
-            measure(power[:, :, c], reference[:, c].expand_as(power[:, :, c]), k_max=k) for c, k in enumerate(last)
+            distance(power[:, :, c], reference[:, c].expand_as(power[:, :, c]), k_max=k) for c, k in enumerate(last)
         ]
         bands = torch.stack([torch.stack([band.mean(1) for band in e.values()], -1) for e in errors], 1)
-        found[measure.__name__] = (("method", "field", "band"), bands.numpy(), asdict(OTHERS[measure.__name__]))
+        found[distance.__name__] = (("method", "field", "band"), bands.numpy(), asdict(OTHERS[distance.__name__]))
         found["band"] = (("band",), np.array(list(errors[0])), {})
     return found
 
@@ -272,6 +296,27 @@ def _failures(tallies: Mapping[str, _Tally], leads: Tensor) -> dict[str, Variabl
         "failures": (("method",), np.array([int(bad.any(1).sum()) for bad in failed]), {}),
         "first_failure": (("method",), torch.stack(first).numpy(), {}),
     }
+
+
+def _parameters(truth: xr.Dataset) -> list[dict[str, float]]:
+    """The parameters of each trajectory: what numbers (trajectory) the truth has as coordinates."""
+    numbers = {
+        str(name): values.values.astype(float)
+        for name, values in truth.coords.items()
+        if values.dims == ("trajectory",) and values.dtype.kind in "fiu" and name != "trajectory"
+    }
+    return [{name: float(values[row]) for name, values in numbers.items()} for row in range(truth.sizes["trajectory"])]
+
+
+def _physics(
+    tallies: Mapping[str, _Tally], truth: xr.Dataset, layout: Layout, given: list[dict[str, float]] | None
+) -> tuple[dict[str, Variable], dict[str, list[str]]]:
+    """Quantities and profiles of forecasts against the truth's, and their names."""
+    if given is None:
+        return {}, {}
+    happened = [measure(states, layout, known) for states, known in zip(_states(truth, layout), given, strict=True)]
+    methods = {name: tally.measured for name, tally in tallies.items()}
+    return compared(methods, happened, layout, list(given[0]))
 
 
 def _variance(truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> Tensor:

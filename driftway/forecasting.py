@@ -61,7 +61,7 @@ def forecast_run(
     }
     about = {**origin, "stride": stride, "sampler": repr(getattr(emulator.stepper, "sampler", None)), **cost(emulator)}
     began = time.perf_counter()
-    emulator.forecast(
+    made = emulator.forecast(
         states,
         leads,
         members if getattr(emulator.stepper, "random", True) else min(members, 1),
@@ -73,7 +73,8 @@ def forecast_run(
         force=force,
         attributes=about,
     )
-    return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about)}
+    said = {"beyond": made.attrs["beyond"]} if "beyond" in made.attrs else {}
+    return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
 
 
 def _sampler(text: str) -> Sampler:

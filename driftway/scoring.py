@@ -126,7 +126,8 @@ def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr
     variables = {name: (dims, states[:, :, c]) for c, name in enumerate(part.fields.names)}
     lead = (("lead_time",), layout.lead_times(leads), {"time_units": layout.time_units})
     axes = {a.name: ((a.name,), np.asarray(a.coordinates), {"length": a.length}) for a in part.axes}
-    return xr.Dataset(variables, {"lead_time": lead, **axes})
+    parameters = {name: (("trajectory",), np.asarray(values)) for name, values in part.parameters.items()}
+    return xr.Dataset(variables, {"lead_time": lead, **axes, **parameters})
 
 
 # --- references ----------------------------------------------------------------------------------------------------
@@ -210,6 +211,9 @@ def summary(scores: xr.Dataset) -> dict[str, dict[str, float]]:
         table = table.assign(
             {f"spectral_rmse_{b}": bands.sel(band=b, drop=True) for b in map(str, bands["band"].values)}
         )
+    if "physics_error" in scores:
+        errors = {f"{q}_error": scores["physics_error"].sel(quantity=q, drop=True) for q in scores["quantity"].values}
+        table = table.assign(errors)
     return {str(m): {str(n): float(of(table[n], str(m))) for n in table.data_vars} for m in scores["method"].values}
 
 

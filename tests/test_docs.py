@@ -38,6 +38,8 @@ from driftway.grids import GRIDS
 from driftway.interpolants import INTERPOLANTS
 from driftway.networks import NETWORKS
 from driftway.noise import NOISES
+from driftway.physics.comparison import ERRORS
+from driftway.physics.quantities import PROFILES, QUANTITIES
 from driftway.predictions import PREDICTIONS
 from driftway.samplers import SAMPLERS
 from driftway.schema import Experiment, Section, keys, load_experiment
@@ -263,3 +265,12 @@ def test_the_page_of_scores_says_what_the_code_says() -> None:
 def test_recipes_are_short() -> None:
     for block in blocks(ROOT / "docs" / "extending.md", "python"):
         assert len(block.text.splitlines()) <= 30, f"extending.md:{block.line}"
+
+
+def test_the_tables_of_quantities_are_those_of_the_code() -> None:
+    found = {cells[0].strip("`"): cells[1:3] for cells in rows("metrics.md", 4) if cells[0].strip("`") in QUANTITIES}
+    assert found == {key: [q.long_name, q.formula.replace("|", r"\|")] for key, q in QUANTITIES.items()}
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert all(f"`{key}` {profile.formula}" in text.replace("\n", " ") for key, profile in PROFILES.items())
+    errors = {cells[0].strip("`"): cells[1] for cells in rows("metrics.md", 3) if cells[0].strip("`") in ERRORS}
+    assert errors == {key: formula.replace("|", r"\|") for key, (_, formula, *_) in ERRORS.items()}

@@ -23,7 +23,7 @@ data.trajectories
 calculus
 data.layout
 data.* metrics.* networks.* pdes.* codecs modes
-grids noise
+grids noise physics.*
 interpolants
 diffusions
 predictions densities
@@ -50,8 +50,8 @@ HOMES = {
     "xarray": {
         "data.forecasts", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning", "report.findings",
         "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page", "report.outcome",
-        "report.study", "report.study_plotting", "studies.statistics", "studies.tables", "studies.results",
-        "studies.judging",
+        "report.study", "report.study_plotting", "report.physical", "studies.statistics", "studies.tables",
+        "studies.results", "studies.judging",
     },
     "zarr": {"data.zarr_store", "data.forecasts"},
     "h5py": {"data.well", "data.well_writer"},
@@ -64,7 +64,7 @@ HOMES = {
     "distributed": {"studies.engine"},
     "matplotlib": {
         "report.styling", "report.panels", "report.plotting", "report.pictures", "report.parts", "report.study",
-        "report.study_plotting", "diagnosis.page",
+        "report.study_plotting", "report.physical", "diagnosis.page",
     },
     "PIL": {"report.pictures", "report.page", "report.parts"},
     "jinja2": {"report.parts"},

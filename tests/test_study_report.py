@@ -289,6 +289,7 @@ def test_every_section_is_there_and_every_picture_can_be_read(page: Page) -> Non
         "spectral-errors",
         "spectra",
         "ranks",
+        "physics",
         "calls",
         "frontier",
         "cost",

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from driftway.glossary import OTHERS, SCORES, number
+from driftway.physics.comparison import ERRORS
 from driftway.report.findings import estimate, rollout
 from driftway.report.styling import styles_of
 from driftway.report.tables import (
@@ -122,7 +123,8 @@ def test_correlation_times_beyond_the_forecast_are_bounds(scores: xr.Dataset) ->
 
 def test_the_glossary_says_of_every_score_what_perfect_and_trivial_forecasts_get(scores: xr.Dataset) -> None:
     table = glossary_table(scores)
-    assert {row[0].text for row in table.rows} == {about.long_name for about in (SCORES | OTHERS).values()}
+    known = {about.long_name for about in (SCORES | OTHERS).values()} | {ERRORS[n][0] for n in ERRORS if n in scores}
+    assert {row[0].text for row in table.rows} == known
     assert all(cell.text not in ("", "–") for row in table.rows for cell in row)
 
 

@@ -18,6 +18,7 @@ from driftway.glossary import is_reference, number
 from driftway.report import plotting
 from driftway.report.findings import ensembles, ranking
 from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, uri, write_page
+from driftway.report.physical import physics_panes
 from driftway.report.pictures import Case, animation, fields_panel
 from driftway.report.plotting import fields_of, finite_methods, score_name
 from driftway.report.styling import Look, styles_of, time_unit
@@ -53,11 +54,13 @@ def build(
     curves: run → records of its `metrics.jsonl`
     """
     look = styles_of(scores, [*(method for case in cases for method in case.forecasts), *(curves or {})])
-    limit = FIGURES // (FIXED_FIGURES + 3 * len(fields_of(scores)))
+    measured = scores.sizes.get("quantity", 0) + ("profiles" in scores)
+    limit = FIGURES // (FIXED_FIGURES + 3 * len(fields_of(scores)) + measured)
     sections = [
         _scores_section(scores, look),
         *(_forecasts(k, case, scores, look, len(cases)) for k, case in enumerate(cases)),
         *_score_sections(scores, look, limit),
+        Section("physics", "Physics", "", physics_panes(scores, look, limit), "Quantity"),
         *_cost_sections(scores, curves or {}, look, limit),
     ]
     return write_page(

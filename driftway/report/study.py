@@ -13,6 +13,7 @@ from driftway.glossary import REFERENCES, number
 from driftway.report import plotting
 from driftway.report.outcome import Outcome
 from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, write_page
+from driftway.report.physical import physics_panes
 from driftway.report.plotting import finite_methods
 from driftway.report.study_findings import study_findings
 from driftway.report.study_plotting import against_calls, along_dial, forest, growth
@@ -62,6 +63,7 @@ def sections(outcome: Outcome) -> list[Section]:
         Section("spectral-errors", "Errors of the spectrum", "", page.spectral_errors(), "Field"),
         Section("spectra", "Spectra", "", page.grouped(page.spectra), "Rows"),
         Section("ranks", "Rank histograms", "", page.grouped(page.histograms), "Rows"),
+        Section("physics", "Physics", "", page.physics(), "Quantity"),
         Section("calls", "Scores against network calls", "", page.calls(), "Rows"),
         Section("frontier", "Accuracy, spectrum and spread along the dials", "", page.dials(), "Dial"),
         Section("cost", "Cost", "", (Pane(tables=(cost_table(outcome),)),)),
@@ -90,7 +92,14 @@ class _Page:
 
     def __init__(self, outcome: Outcome):
         self.outcome = outcome
-        drawn = len(outcome.groups) * (2 + 3 * len(outcome.fields)) + len(outcome.dials) + 3 + len(outcome.fields)
+        measured = outcome.results.sizes.get("quantity", 0) + ("profiles" in outcome.results)
+        drawn = (
+            measured
+            + len(outcome.groups) * (2 + 3 * len(outcome.fields))
+            + len(outcome.dials)
+            + 3
+            + len(outcome.fields)
+        )
         self.limit = FIGURES // drawn
 
     # --- tables for fields, figures for groups of rows
@@ -229,6 +238,11 @@ class _Page:
             return ()
         tables = [(label, *spectra_tables(self.outcome, fields)) for label, fields in self._choices()]
         return tuple(Pane(label, tables=(errors,), more=(inverted,)) for label, errors, inverted in tables)
+
+    def physics(self) -> tuple[Pane, ...]:
+        """What the flow does as a whole, of the first group of rows and the references."""
+        first = next(iter(self.outcome.groups.values()))
+        return physics_panes(self._of([*first, *self.outcome.references]), self.outcome.look, self.limit)
 
     def calls(self) -> tuple[Pane, ...]:
         """Scores against network calls for each group of rows, and the calls that each row needs."""

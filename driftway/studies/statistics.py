@@ -93,8 +93,8 @@ def together(results: xr.Dataset) -> xr.Dataset:
             kept[name].max("seed").where(every),
         )
     found["failures"] = kept["failures"].sum("seed")
-    for name in ("truth_spectrum", "resolved"):
-        if name in found:
+    for name in map(str, list(found)):  # what the truth alone decides
+        if name.startswith("truth_") or name == "resolved":
             found[name] = found[name].isel(row=0)
     for name in found:
         found[name].attrs = results[name].attrs if name in results else {}
