@@ -16,6 +16,7 @@ from driftway.studies.plan import Task, plan
 from driftway.studies.protocol import check_fair, experiment_for, shape_of, steps_of
 from driftway.studies.run import run_study
 from driftway.studies.tasks import STUDY
+from tests.test_study_protocol import AUTOENCODER
 from tests.tiny_study import document, loaded, written
 
 SHORT = {"like": "bridge", "set": {"training": {"steps": 4}}, "exempt": "trained for less, to be tuned"}
@@ -63,23 +64,31 @@ def test_a_start_is_a_row_above_of_the_same_codec(tmp_path: Path, changes: dict[
         study(tmp_path, tuned={**TUNED, "set": {**TUNED["set"], **changes}})
 
 
+def bare(**changes: Any) -> dict[str, Any]:
+    """A study of one seed, without trials."""
+    return document(**{"rows": rows(), "tuning": None, "curves": None, "seeds": [0], **changes})
+
+
 def test_they_are_trained_in_order_and_an_older_folder_goes_on(tmp_path: Path) -> None:
-    """A folder that was made before a setting existed has its default, also where a whole experiment is kept."""
-    path = written(tmp_path, document(rows=rows(), tuning=None, curves=None, seeds=[0]))
-    assert run_study(path, tmp_path / "out", workers=1)["done"] == 11
-    short, tuned = (
-        Emulator.load(tmp_path / "out" / "runs" / name / "seed-0").state_dict() for name in ("short", "tuned")
-    )
+    """A folder that was made before a setting existed has its default."""
+    out = tmp_path / "out"
+    assert run_study(written(tmp_path, bare()), out, workers=1)["done"] == 11
+    short, tuned = (Emulator.load(out / "runs" / name / "seed-0").state_dict() for name in ("short", "tuned"))
     assert short.keys() == tuned.keys() and not all(torch.equal(short[name], tuned[name]) for name in short)
-    kept = tmp_path / "out" / STUDY
-    described = json.loads(kept.read_text())
-    del described["about"]["tolerance"]
-    kept.write_text(json.dumps(described))
-    assert (
-        run_study(
-            written(tmp_path, {**document(rows=rows(), tuning=None, curves=None, seeds=[0]), "tolerance": 0.02}),
-            tmp_path / "out",
-            workers=1,
-        )["done"]
-        == 0
-    )
+    described = json.loads((out / STUDY).read_text())
+    assert described["about"].pop("tolerance") == 0.2
+    (out / STUDY).write_text(json.dumps(described))
+    assert run_study(written(tmp_path, bare(tolerance=0.02)), out, workers=1)["done"] == 0
+
+
+def test_an_autoencoder_may_be_added_but_not_changed_or_left_out(tmp_path: Path) -> None:
+    (tmp_path / "ae.yaml").write_text(json.dumps(AUTOENCODER))
+    out, one = tmp_path / "out", {"one": {"file": "ae.yaml"}}
+    coded = {"plain": {"file": "base.yaml", "set": {"codec": [{"type": "run", "path": "one"}]}}}
+    run_study(written(tmp_path, bare(rows=coded, autoencoders=one)), out, workers=1)
+    two = {**one, "two": {"file": "ae.yaml", "set": {"seed": 1}}}
+    assert run_study(written(tmp_path, bare(rows=coded, autoencoders=two)), out, workers=1)["done"] == 2
+    changed = {**one, "two": {"file": "ae.yaml", "set": {"seed": 2}}}
+    for autoencoders in (changed, one):
+        with pytest.raises(ConfigError, match="autoencoder 'two' is not as in"):
+            run_study(written(tmp_path, bare(rows=coded, autoencoders=autoencoders)), out, workers=1)

@@ -93,7 +93,7 @@ def _checked(path: Path) -> tuple[Study, dict[str, int]]:
 
 
 def _claim(study: Study, folder: Path, source: Path) -> None:
-    """Write what the study is. One that is under way may get rows and lose them, but what it has had keeps its meaning.
+    """Write what the study is. One that is under way may get rows and lose them; what it has had keeps its meaning.
 
     Rows that it has lost are remembered, since what they left would be taken for that of others of their names.
     """
@@ -101,8 +101,11 @@ def _claim(study: Study, folder: Path, source: Path) -> None:
     stored = read_json(path, "a study's folder") if path.exists() else described
     before = restore(stored, path).described()  # settings that are newer than the folder have their defaults
     rows = {**stored.get("lost", {}), **before["rows"]}
-    changed = [key for key, value in _kept(described).items() if _kept(before).get(key) != value]
-    changed += [f"row '{name}'" for name, row in described["rows"].items() if rows.get(name, row) != row]
+    changed = [key for key, value in _kept(described).items() if _kept(before)[key] != value]
+    changed += [f"row '{name}'" for name in _other(described["rows"], rows)]
+    encoders = before["autoencoders"]  # one may be added, but none left out, since rows would not miss it
+    changed += [f"autoencoder '{name}'" for name in _other({**encoders, **described["autoencoders"]}, encoders)]
+    changed += [f"autoencoder '{name}'" for name in encoders if name not in described["autoencoders"]]
     if changed:
         raise ConfigError(
             f"{source}: {changed[0]} is not as in {folder}, whose test scores would mix two settings: undo the "
@@ -110,13 +113,20 @@ def _claim(study: Study, folder: Path, source: Path) -> None:
         )
     lost = {name: row for name, row in rows.items() if name not in described["rows"]}
     with explained(path):
+        if set(described["autoencoders"]) - set(encoders):
+            record_of(folder, Task("references")).unlink(missing_ok=True)  # what the new one leaves of the truth
         atomic_write(path, json.dumps({**described, "lost": lost}, indent=1, ensure_ascii=False).encode())
 
 
 def _kept(described: Document) -> Document:
     """What may not change; data may be moved, for they are known by their fingerprint."""
     about = described["about"]
-    return {**about, "data": {**about["data"], "path": None}, "autoencoders": described["autoencoders"]}
+    return {**about, "data": {**about["data"], "path": None}}
+
+
+def _other(described: Document, before: Document) -> list[str]:
+    """Those that were there before and were something else."""
+    return [name for name, part in described.items() if before.get(name, part) != part]
 
 
 def _check_data(study: Study, folder: Path) -> None:
