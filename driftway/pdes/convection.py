@@ -51,8 +51,8 @@ class RayleighBenard:
     one stored `interval`; its parameters (B, 2) are Pr and Ra of each row.
 
     The modes of `Channel` make diffusion diagonal, which ETDRK (`driftway.pdes.etdrk`) takes exactly in time. The flow
-    carries itself as vorticity × velocity, which conserves energy in any number of modes. Good values: 128×32 to Ra =
-    1e7, 256×64 to 1e8, 512×128 to 1e9.
+    carries itself as vorticity × velocity, which conserves energy in any number of modes. Good values at Pr near 1:
+    128×32 to Ra = 1e7, 256×64 to 1e8.
 
     Arguments:
         rayleigh: the values of Ra, and
