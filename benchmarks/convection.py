@@ -1,7 +1,7 @@
 """Convection by the solver here and by Dedalus: agreement from one initial state, cost, Nusselt numbers.
 
     python benchmarks/convection.py --dedalus dedalus/bin/python 1e6:128x32 1e6:256x64 1e7:256x64 1e8:256x64
-    python benchmarks/convection.py 1e6:128x32 --nusselt 300
+    python benchmarks/convection.py --nusselt 400 1e6:64x32 1e7:96x48
     python benchmarks/convection.py --corners
 
 Differences are root mean squares over the standard deviation of the channel. Beside them stands what the solver here
@@ -93,9 +93,9 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def nusselt(case: str, end: float, rows: int) -> dict[str, Any]:
+def nusselt(case: str, end: float, rows: int, width: float) -> dict[str, Any]:
     """Means over the second half of a run: the three Nusselt numbers, and the balance of kinetic energy."""
-    solver = described(case)
+    solver = replace(described(case), width=width)
     state, numbers, terms = solver.initial(stream(0, "nusselt", rows=range(rows))), [], []
     for step in range(round(end / solver.interval)):
         state = solver.step(state)
@@ -107,6 +107,7 @@ def nusselt(case: str, end: float, rows: int) -> dict[str, Any]:
     factor, power = PUBLISHED
     return {
         "case": case,
+        "width": width,
         "nusselt": dict(zip(("volume", "bottom", "top"), zip(mean.mean(0).tolist(), errors, strict=True), strict=True)),
         "published": factor * solver.rayleigh[0] ** power,
         "imbalance": float((budget[:, 2].mean() / budget[:, 0].mean()).abs()),
@@ -139,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--end", type=float, default=50.0, help="time to run to")
     parser.add_argument("--nusselt", type=float, help="time to run to, for Nusselt numbers over its second half")
     parser.add_argument("--rows", type=int, default=4, help="trajectories of the Nusselt numbers")
+    parser.add_argument("--width", type=float, default=2.0, help="of the channel of the Nusselt numbers")
     parser.add_argument("--corners", action="store_true", help="Ra 1e6 and 1e9 at Pr 0.1, 1, 10")
     parser.add_argument("--quick", action="store_true", help="a short run on few points, to see that it works")
     options = parser.parse_args(arguments)
@@ -151,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.corners or options.quick:
             _write(corner(case, end))
         if options.nusselt or options.quick:
-            _write(nusselt(case, options.nusselt or end, options.rows))
+            _write(nusselt(case, options.nusselt or end, options.rows, options.width))
         if not options.corners and not options.nusselt:
             _write(compare(case, end, bool(options.dedalus)))
     return 0

@@ -30,13 +30,9 @@ if TYPE_CHECKING:
     from driftway.schema import Experiment
 
 Result = Mapping[str, Any]
-
-
 Split = Literal["train", "valid", "test"]
-Periodic = Literal[
-    "kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers", "burgers-stochastic"
-]
-PresetName = Literal[Periodic, "rayleigh-benard", "rayleigh-benard-well"]
+Chaotic = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky"]
+PresetName = Literal[Chaotic, "burgers", "burgers-stochastic", "rayleigh-benard", "rayleigh-benard-well"]
 PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(
@@ -88,6 +84,18 @@ def make(preset: PresetName, /, *overrides: str, out: Path, seed: NonNegativeInt
     from driftway.simulate import make_data
 
     return make_data(preset, out, seed=seed, overrides=overrides, force=force)
+
+
+@data.command
+def export(path: Path, /, *, out: Path) -> Result:
+    """Write a data set as a folder of HDF5 files in The Well's layout, a file per split and set of parameters.
+
+    :param path: zarr folder, HDF5 file in The Well's layout, or a folder of such files
+    :param out: folder to write
+    """
+    from driftway.data import export_well, open_data
+
+    return {"path": str(export_well(open_data(path), out))}
 
 
 @data.command

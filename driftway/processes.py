@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -19,6 +21,17 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
 def processors() -> int:
     """How many processes to start: one per processor, but one in all in a daemon, such as Dask's workers are."""
     return 1 if multiprocessing.current_process().daemon else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block torch computes as a worker does, to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _begin() -> None:

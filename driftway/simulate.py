@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,27 @@ def make_data(
 ) -> dict[str, Any]:
     """Simulate `preset`, with `name=value` overrides, into the zarr folder `out`; returns its description.
 
-    Trajectory r is a function of (preset, seed, r) alone. Raises ConfigError for an unknown preset or number,
-    DivergedError where a solver blows up, StorageError where `out` exists or cannot be written.
+    Trajectory r is a function of (preset, seed, r) alone. A run that was killed or interrupted goes on when it is
+    started again as it was, after the trajectories that it wrote, and ends with the same bytes. Raises ConfigError for
+    an unknown preset or number, DivergedError where a solver blows up, StorageError where `out` exists or cannot be
+    written.
     """
     chosen = preset_named(preset, overrides)
-    rows, workers, began = range(sum(chosen.trajectories)), processors(), time.time()
-    template = _template(chosen, seed)
-    with write_zarr(out, template, force) as writer, progress(f"simulating {preset}", len(rows) * chosen.steps) as task:
-        done = 0
-        for states in simulate(chosen, seed, rows, task.advance, workers):
-            writer[range(done, done + len(states))] = states
-            done += len(states)
+    total, began = sum(chosen.trajectories), time.time()
+    with write_zarr(out, _template(chosen, seed), force, resume=True) as writer:
+        rows = _to_do(total, chosen.solver.chunk, writer.missing)
+        done = (total - len(rows)) * chosen.steps
+        with progress(f"simulating {preset}", total * chosen.steps, done) as task:
+            for states in simulate(chosen, seed, rows, task.advance, processors()):
+                writer[rows[: len(states)]] = states
+                rows = rows[len(states) :]
     return {"path": str(out), "seconds": round(time.time() - began, 1), **inspect(open_zarr(out))}
+
+
+def _to_do(total: int, chunk: int, missing: Set[int]) -> list[int]:
+    """The rows of every chunk of which any is missing: rounding depends on the rows that are stepped together."""
+    chunks = [range(start, min(start + chunk, total)) for start in range(0, total, chunk)]
+    return [row for rows in chunks if not missing.isdisjoint(rows) for row in rows]
 
 
 def describe_presets(name: str | None = None) -> dict[str, Any]:

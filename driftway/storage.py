@@ -114,16 +114,21 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path, force: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, force: bool = False, key: str = "") -> Iterator[Path]:
     """A folder to fill that appears as `path` when the block ends without an error, and is removed otherwise.
 
-    With `force` it takes the place of a folder that driftway wrote, and of no other.
+    With `force` it takes the place of a folder that driftway wrote, and of no other. With a `key`, letters and digits
+    that stand for what is to be in it, the folder is what a killed or interrupted process has left of the same key.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    own = f".{key}" if key else ""
+    partial = path.with_name(f".{path.name}{own}.{os.getpid()}.partial")
+    interrupted = False
     with explained(path):
         _check_replaceable(path, force)
-        _clear_abandoned(path)
-        partial.mkdir(parents=True)
+        if key:
+            _take_over(path.with_name(f".{path.name}{own}"), partial)
+        _clear_abandoned(path, partial)
+        partial.mkdir(parents=True, exist_ok=bool(key))
         try:
             yield partial
             _put_in_place(partial, path)
@@ -132,8 +137,19 @@ def atomic_folder(path: Path, force: bool = False) -> Iterator[Path]:
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
             raise
+        except KeyboardInterrupt:
+            interrupted = bool(key)
+            raise
         finally:
-            _remove(partial)
+            if not interrupted:
+                _remove(partial)
+
+
+def _take_over(stem: Path, partial: Path) -> None:
+    """Make one abandoned folder of this stem the partial one."""
+    for left in stem.parent.glob(f"{stem.name}.*.partial"):
+        if not partial.exists() and _abandoned(left):
+            left.replace(partial)
 
 
 def _remove(folder: Path) -> None:
@@ -145,12 +161,16 @@ def _remove(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _clear_abandoned(path: Path) -> None:
+def _clear_abandoned(path: Path, but: Path) -> None:
     """Remove what processes that were killed left half-written; what a living one writes is its own."""
     for partial in path.parent.glob(f".{path.name}.*.partial"):
-        writer = partial.suffixes[-2].removeprefix(".")
-        if writer.isdigit() and (int(writer) == os.getpid() or not _alive(int(writer))):
+        if partial != but and _abandoned(partial):
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _abandoned(partial: Path) -> bool:
+    writer = partial.suffixes[-2].removeprefix(".")
+    return writer.isdigit() and (int(writer) == os.getpid() or not _alive(int(writer)))
 
 
 def _alive(process: int) -> bool:

@@ -27,6 +27,7 @@ from driftway.simulate import preset_named
 from tests import small
 
 COMMANDS = """
+data export PATH --out
 data inspect PATH
 data make PRESET [OVERRIDES...] --out --seed=0 --force=False
 data presets [PRESET]

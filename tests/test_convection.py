@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from driftway.data import Conditioning
-from driftway.errors import ConfigError, DivergedError
+from driftway.errors import ConfigError, DataError, DivergedError
 from driftway.pdes import PRESETS, RayleighBenard, Values, legendre, simulate
 from driftway.randomness import Stream, stream
 
@@ -279,6 +279,20 @@ def test_trajectories_take_the_pairs_of_rayleigh_and_prandtl_numbers_in_turn() -
     assert found["Prandtl"].tolist() == [0.5, 1.0, 2.0, 0.5, 1.0, 2.0, 0.5]
     with pytest.raises(ConfigError, match="several values of Ra or Pr"):
         solver.step(solver.initial(rows(1)))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([[1e5]], r"convection needs Prandtl and Rayleigh of 1 rows, got \(1, 1\) numbers"),
+        ([[1.0, 1e5], [1.0, 1e5]], r"convection needs Prandtl and Rayleigh of 1 rows, got \(2, 2\) numbers"),
+        ([[1.0, -1e5]], "Prandtl and Rayleigh must be > 0 and finite, got .*-100000"),
+        ([[math.nan, 1e5]], "Prandtl and Rayleigh must be > 0 and finite, got .*nan"),
+    ],
+)
+def test_numbers_that_are_missing_or_negative_are_told(numbers: list[list[float]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        FLOW.step(FLOW.initial(rows(1)), Conditioning(params=torch.tensor(numbers)))
 
 
 def test_a_preset_steps_each_trajectory_with_its_own_numbers() -> None:

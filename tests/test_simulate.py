@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from driftway.data import open_zarr
+from driftway.data import open_zarr, verify
 from driftway.errors import ConfigError, DivergedError, StorageError
 from driftway.pdes import PRESETS, Preset, simulate
-from driftway.simulate import make_data
+from driftway.pdes.simulate import Progress
+from driftway.simulate import make_data, preset_named
 
 SMALL = {"size": [64], "frames": 3, "burn_in": 1.0, "trajectories": [4, 2, 2]}
 NOISY = PRESETS["burgers-stochastic"].override(SMALL)
@@ -143,6 +145,74 @@ def test_a_diverged_simulation_leaves_nothing_behind_and_replaces_nothing(tmp_pa
     assert [entry.name for entry in tmp_path.iterdir()] == ["data.zarr"]
 
 
+RESUMED = ("size=[96, 48]", "interval=0.05", "frames=3", "burn_in=0.1", "trajectories=[10, 2, 4]", "rayleigh=[1e4]")
+
+
+def end_while_writing(place: Path, chunk: int, how: str) -> None:
+    """Make a data set in a process that ends in the middle of writing one of its chunks."""
+    script = place.with_suffix(".py")
+    script.write_text(
+        "import os, signal\n"
+        "from driftway.data.zarr_store import ZarrWriter\n"
+        "from driftway.simulate import make_data\n"
+        "whole, calls = ZarrWriter.__setitem__, []\n"
+        "def write(self, rows, states):\n"
+        "    calls.append(rows)\n"
+        f"    if len(calls) == {chunk}:\n"
+        "        whole(self, rows[:2], states[:2])\n"
+        f"        {how}\n"
+        "    whole(self, rows, states)\n"
+        "ZarrWriter.__setitem__ = write\n"
+        "if __name__ == '__main__':\n"
+        f"    make_data('rayleigh-benard', {str(place)!r}, overrides={RESUMED!r})\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, check=False)
+    assert ended.returncode != 0 and not place.exists()
+
+
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGKILL)", "raise KeyboardInterrupt"])
+def test_a_run_that_was_ended_goes_on_and_leaves_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """16 rows in chunks of 7: one is there, of the second two rows, which are made again with the rest of it."""
+    assert preset_named("rayleigh-benard", RESUMED).solver.chunk == 7
+    place, asked = tmp_path / "data.zarr", []
+    end_while_writing(place, 2, how)
+    torn = next(tmp_path.glob(".data.zarr.*.partial")) / "buoyancy" / "c" / "9.0.0.0.1a2b.partial"
+    torn.write_bytes(b"half a chunk")
+
+    def followed(preset: Preset, seed: int, rows: list[int], progress: Progress, workers: int) -> Iterator[np.ndarray]:
+        asked.extend(rows)
+        return simulate(preset, seed, rows, progress, workers)
+
+    monkeypatch.setattr("driftway.simulate.simulate", followed)
+    make_data("rayleigh-benard", place, overrides=RESUMED)
+    assert asked == list(range(7, 16))
+    make_data("rayleigh-benard", tmp_path / "whole.zarr", overrides=RESUMED)
+    assert len(asked) == 9 + 16
+    sums = [(path / "trajectory" / "SHA256SUMS").read_text() for path in (place, tmp_path / "whole.zarr")]
+    assert sums[0] == sums[1] and verify(place) == []
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_another_simulation_left_is_not_gone_on_with(tmp_path: Path) -> None:
+    place = tmp_path / "data.zarr"
+    end_while_writing(place, 2, "os._exit(1)")
+    make_data("rayleigh-benard", place, seed=1, overrides=RESUMED)
+    make_data("rayleigh-benard", tmp_path / "whole.zarr", seed=1, overrides=RESUMED)
+    assert open_zarr(place).fingerprint() == open_zarr(tmp_path / "whole.zarr").fingerprint()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_chunk_of_a_run_that_was_ended_is_made_again(tmp_path: Path) -> None:
+    place = tmp_path / "data.zarr"
+    end_while_writing(place, 3, "os._exit(1)")
+    chunk = next(next(tmp_path.glob(".data.zarr.*.partial")).glob("velocity_x/c/3/0/0/0"))
+    chunk.write_bytes(chunk.read_bytes()[:-9] + b"123456789")
+    make_data("rayleigh-benard", place, overrides=RESUMED)
+    assert np.isfinite(np.asarray(open_zarr(place).load().states)).all()
+
+
 # --- benchmarks ---------------------------------------------------------------------------------------------
 
 
@@ -151,6 +221,7 @@ def test_a_diverged_simulation_leaves_nothing_behind_and_replaces_nothing(tmp_pa
     [
         ("solvers", ("Kolmogorov 64²", "Kuramoto–Sivashinsky 256", "ratio")),
         ("accuracy", ("kolmogorov-hard", "burgers-stochastic", "doubling")),
+        ("convection", ("1e5:32x16", '"beyond"', '"published"', '"disturbed"')),
         ("stationarity", ("kolmogorov, 2 trajectories", "burn-in, 0 to 0.3", "after, 0.6 to 0.9")),
     ],
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from driftway.data.trajectories import Transition as Transition
     from driftway.data.trajectories import unwritten as unwritten
     from driftway.data.well import open_well as open_well
+    from driftway.data.well_folder import export_well as export_well
     from driftway.data.well_writer import save_well as save_well
     from driftway.data.zarr_store import open_zarr as open_zarr
     from driftway.data.zarr_store import save_zarr as save_zarr
@@ -28,6 +29,7 @@ _NAMES = {
     "files": "inspect open_data verify",
     "trajectories": "Axis Conditioning Fields Trajectories Transition unwritten",
     "well": "open_well",
+    "well_folder": "export_well",
     "well_writer": "save_well",
     "zarr_store": "open_zarr save_zarr write_zarr",
     "moments": "Statistics statistics",

@@ -7,7 +7,8 @@ of the root for an array.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,9 +47,9 @@ def chunk_options() -> dict[str, Any]:
 class ZarrWriter:
     """`writer[rows] = states` puts trajectories (n, T, C, *S) in place, in any order."""
 
-    def __init__(self, path: Path, arrays: Sequence[zarr.Array], shape: tuple[int, ...]):
+    def __init__(self, path: Path, arrays: Sequence[zarr.Array], shape: tuple[int, ...], missing: Iterable[int]):
         self.path, self.arrays, self.shape = path, arrays, shape
-        self.missing = set(range(shape[0]))
+        self.missing = set(missing)
 
     def __setitem__(self, rows: Sequence[int], states: np.ndarray) -> None:
         expected = (len(rows), *self.shape[1:])
@@ -61,35 +62,68 @@ class ZarrWriter:
         self.missing -= set(rows)
 
 
+def _written(array: zarr.Array, row: int) -> bool:
+    """Whether every number of a trajectory is there; what was never written is NaN."""
+    try:
+        return bool(np.isfinite(np.asarray(array[row])).all())
+    except UNREADABLE:
+        return False
+
+
+def _clear_torn(partial: Path) -> None:
+    """Remove the chunk that was being written when a process was killed, which has not got its name yet."""
+    for file in partial.rglob("*.partial"):
+        file.unlink()
+
+
 @contextmanager
-def write_zarr(path: str | Path, template: Trajectories, force: bool = False) -> Iterator[ZarrWriter]:
+def write_zarr(
+    path: str | Path, template: Trajectories, force: bool = False, resume: bool = False
+) -> Iterator[ZarrWriter]:
     """Stream a data set to `path`, which appears when every trajectory is written, or not at all.
 
-    `template` has everything but the numbers; its states may be `unwritten(N, T, C, *S)`.
+    `template` has everything but the numbers; its states may be `unwritten(N, T, C, *S)`. With `resume`, what a killed
+    or interrupted process wrote of the same template stands, and `writer.missing` are the other rows.
     Raises StorageError if `path` exists and `force` is not given, and where it cannot be written.
     """
     path = Path(path)
-    with explained(path), atomic_folder(path, force=force) as partial:
-        _described(template).to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
-        group = zarr.open_group(partial, mode="r+")
-        count, frames, _, *space = template.shape
-        length = max(1, min(frames, CHUNK_BYTES // (4 * int(np.prod(space)))))
-        arrays = [
-            group.create_array(
-                name,
-                shape=(count, frames, *space),
-                chunks=(1, length, *space),
-                dimension_names=("trajectory", "time", *(axis.name for axis in template.axes)),
-                attributes={"units": unit},
-                **chunk_options(),
-            )
-            for name, unit in zip(template.fields.names, template.fields.units, strict=True)
-        ]
-        writer = ZarrWriter(path, arrays, template.shape)
+    key = _key(template) if resume else ""
+    with explained(path), atomic_folder(path, force=force, key=key) as partial:
+        # The last array is made last: where it is, all that describes the data is.
+        begun = (partial / template.fields.names[-1] / "zarr.json").is_file()
+        if not begun:
+            _make_arrays(partial, template)
+        _clear_torn(partial)
+        arrays: Any = [zarr.open_array(partial / name, mode="r+") for name in template.fields.names]
+        rows = range(template.shape[0])
+        missing = [row for row in rows if not (begun and all(_written(array, row) for array in arrays))]
+        writer = ZarrWriter(path, arrays, template.shape, missing)
         yield writer
         if writer.missing:
             raise DataError(f"{path}: {len(writer.missing)} trajectories were not written, first {min(writer.missing)}")
         _write_sums(partial)
+
+
+def _make_arrays(partial: Path, template: Trajectories) -> None:
+    _described(template).to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+    group = zarr.open_group(partial, mode="r+")
+    count, frames, _, *space = template.shape
+    length = max(1, min(frames, CHUNK_BYTES // (4 * int(np.prod(space)))))
+    for name, unit in zip(template.fields.names, template.fields.units, strict=True):
+        group.create_array(
+            name,
+            shape=(count, frames, *space),
+            chunks=(1, length, *space),
+            dimension_names=("trajectory", "time", *(axis.name for axis in template.axes)),
+            attributes={"units": unit},
+            **chunk_options(),
+        )
+
+
+def _key(template: Trajectories) -> str:
+    """A short name of everything that a template says."""
+    about = repr((_described(template).to_dict(), template.shape, template.fields))
+    return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def save_zarr(data: Trajectories, path: str | Path, force: bool = False) -> Path:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from driftway.data.trajectories import Axis, Conditioning, Fields
-from driftway.errors import ConfigError
+from driftway.errors import ConfigError, DataError
 from driftway.pdes import dedalus
 from driftway.pdes.channel import Channel
 from driftway.pdes.etdrk import SCHEMES, Scheme, scheme
@@ -51,8 +51,8 @@ class RayleighBenard:
     one stored `interval`; its parameters (B, 2) are Pr and Ra of each row.
 
     The modes of `Channel` make diffusion diagonal, which ETDRK (`driftway.pdes.etdrk`) takes exactly in time. The flow
-    carries itself as vorticity × velocity, which conserves energy in any number of modes. Good values: 128×32 to Ra =
-    1e7, 256×64 to 1e8, 512×128 to 1e9.
+    carries itself as vorticity × velocity, which conserves energy in any number of modes. Good values at Pr near 1:
+    128×32 to Ra = 1e7, 256×64 to 1e8.
 
     Arguments:
         rayleigh: the values of Ra, and
@@ -192,12 +192,10 @@ class RayleighBenard:
         return self._made[rows[0]] if len(set(rows)) == 1 else _side_by_side([self._made[key] for key in rows])
 
     def _scheme(self, prandtl: float, rayleigh: float, dt: float) -> Any:
-        viscosity, diffusivity = self.diffusivities(torch.tensor([[prandtl, rayleigh]], dtype=torch.float64)).tolist()[
-            0
-        ]
+        viscosity, diffusivity = self.diffusivities(torch.tensor([[prandtl, rayleigh]], dtype=torch.float64))[0]
         flow, heat = self.channel.rates
         decay = torch.cat([-viscosity * flow, -diffusivity * heat])
-        return scheme(self.order, decay * dt, torch.full_like(decay, dt), lambda table: table.real.to(self._precision))
+        return scheme(self.order, decay * dt, torch.full_like(decay, dt), lambda table: self._table(table.real))
 
     @cached_property
     def _made(self) -> dict[tuple[float, float, float], Any]:
@@ -208,7 +206,7 @@ class RayleighBenard:
     def numbers(self, conditioning: Conditioning, count: int) -> Tensor:
         """Pr and Ra of the rows (B, 2), given, or the solver's own where it has one of each."""
         if conditioning.params is not None:
-            return conditioning.params.to("cpu", torch.float64)
+            return _positive(conditioning.params.to("cpu", torch.float64), count)
         if len(self.rayleigh) * len(self.prandtl) > 1:
             raise ConfigError("RayleighBenard has several values of Ra or Pr: a step needs conditioning with Pr and Ra")
         return torch.tensor([[*self.prandtl, *self.rayleigh]], dtype=torch.float64).expand(count, -1)
@@ -222,9 +220,8 @@ class RayleighBenard:
     def modes(self, state: Tensor) -> Tensor:
         """Modes (B, n, K) of states: of the velocity its nearest divergence-free field; the pressure says nothing."""
         b, _, u, w = state.to(self.device, self._precision).transpose(2, 3).unbind(1)
-        u, w, theta = self.channel.from_states(
-            torch.stack([u, w, b - self._table(1 - self.channel.y)[:, None]], 1)
-        ).unbind(1)
+        fields = torch.stack([u, w, b - self._table(1 - self.channel.y)[:, None]], 1)
+        u, w, theta = self.channel.from_states(fields).unbind(1)
         return torch.cat([self.channel.onto_flow(u, w), self.channel.onto_heat(theta)], 1)
 
     def state(self, v: Tensor, numbers: Tensor) -> Tensor:
@@ -301,6 +298,16 @@ class RayleighBenard:
     def _conduction(self) -> Tensor:
         """1 − y, the buoyancy at rest, on the grid of products."""
         return self._table(1 - self.channel.product_heights)[:, None]
+
+
+def _positive(numbers: Tensor, count: int) -> Tensor:
+    if numbers.shape != (count, len(PARAMETERS)):
+        raise DataError(
+            f"convection needs {' and '.join(PARAMETERS)} of {count} rows, got {tuple(numbers.shape)} numbers"
+        )
+    if not bool(((numbers > 0) & torch.isfinite(numbers)).all()):
+        raise DataError(f"{' and '.join(PARAMETERS)} must be > 0 and finite, got {numbers.tolist()}")
+    return numbers
 
 
 def _side_by_side(schemes: Sequence[Any]) -> Any:

@@ -14,7 +14,7 @@ from driftway.data.trajectories import Conditioning
 from driftway.errors import DivergedError
 from driftway.pdes.presets import Preset
 from driftway.pdes.solver import Solver
-from driftway.processes import process_pool
+from driftway.processes import one_thread, process_pool
 from driftway.randomness import stream
 
 Progress = Callable[[int], None]
@@ -40,7 +40,9 @@ def simulate(
         yield from _pooled(preset, seed, chunks, progress, workers)
     else:
         for chunk in chunks:
-            yield _trajectories(preset, seed, chunk, progress)
+            with one_thread():
+                states = _trajectories(preset, seed, chunk, progress)
+            yield states
 
 
 def _pooled(
