@@ -18,7 +18,7 @@ ROOT = Path(driftway.__file__).parent
 LAYERS = """
 errors version glossary lazy brief
 randomness storage progress processes
-config.*
+config.* data.states
 data.trajectories
 data.layout
 data.* metrics.* networks.* pdes.* codecs modes

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from driftway.data import Axis, Fields, Trajectories, unwritten
 from driftway.data.layout import Layout
-from driftway.data.trajectories import SPLITS, Lazy, coarsen
+from driftway.data.states import Lazy
+from driftway.data.trajectories import SPLITS, coarsen
 from driftway.errors import DataError
 from tests.datasets import Counted, X, Y, example
 

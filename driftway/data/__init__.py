@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from driftway.data.files import verify as verify
     from driftway.data.moments import Statistics as Statistics
     from driftway.data.moments import statistics as statistics
+    from driftway.data.states import unwritten as unwritten
     from driftway.data.trajectories import Axis as Axis
     from driftway.data.trajectories import Conditioning as Conditioning
     from driftway.data.trajectories import Fields as Fields
     from driftway.data.trajectories import Trajectories as Trajectories
     from driftway.data.trajectories import Transition as Transition
-    from driftway.data.trajectories import unwritten as unwritten
     from driftway.data.well import open_well as open_well
     from driftway.data.well_writer import save_well as save_well
     from driftway.data.zarr_store import open_zarr as open_zarr
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "files": "inspect open_data verify",
-    "trajectories": "Axis Conditioning Fields Trajectories Transition unwritten",
+    "states": "unwritten",
+    "trajectories": "Axis Conditioning Fields Trajectories Transition",
     "well": "open_well",
     "well_writer": "save_well",
     "zarr_store": "open_zarr save_zarr write_zarr",

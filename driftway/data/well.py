@@ -20,7 +20,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from driftway.data.trajectories import SPLITS, Axis, Fields, Lazy, Trajectories
+from driftway.data.states import Lazy
+from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
 from driftway.errors import DataError
 from driftway.storage import stamp
 

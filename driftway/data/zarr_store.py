@@ -19,7 +19,8 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from driftway.data.trajectories import SPLITS, Axis, Fields, Lazy, Trajectories
+from driftway.data.states import Lazy
+from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
 from driftway.errors import DataError
 from driftway.storage import atomic_folder, explained, sha256, stamp
 
