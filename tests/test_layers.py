@@ -53,7 +53,7 @@ HOMES = {
         "studies.judging",
     },
     "zarr": {"data.zarr_store", "data.forecasts"},
-    "h5py": {"data.well", "data.well_writer"},
+    "h5py": {"data.well", "data.well_reader", "data.well_writer"},
     "pydantic": {"config.build", "schema", "studies.file"},
     "pydantic_core": {"config.build", "schema"},
     "ruamel": {"config.yaml"},

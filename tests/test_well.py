@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from driftway.data import Axis, Fields, Trajectories, open_data, open_well, save_well, verify
+from driftway.data.states import Lazy
 from driftway.errors import DataError, StorageError
 from tests.datasets import X, Y, bits, entries, example, flip
 
@@ -258,6 +261,42 @@ def test_what_cannot_be_read_is_named(case: str, tmp_path: Path) -> None:
         open_well(tmp_path / "odd.h5")
     assert str(tmp_path / "odd.h5") in str(error.value) and "\n" not in str(error.value)
     assert len(verify(tmp_path / "odd.h5")) == 1
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 1, 5, 3), (1, 3, 5, 3), (2, 4, 3, 2)], ids=str)
+@pytest.mark.parametrize("packed", [False, True])
+def test_any_chunks_and_types_are_read_alike(chunks: tuple[int, ...] | None, packed: bool, tmp_path: Path) -> None:
+    def change(file: h5py.File) -> None:
+        for name, dimensions in (("t0_fields/A", 0), ("t1_fields/V", 1)):
+            values, about = file[name][()].astype(np.float64), dict(file[name].attrs)
+            del file[name]
+            whole = None if chunks is None else (*chunks, *(2,) * dimensions)
+            packing = {"compression": "gzip", "shuffle": True} if packed and chunks else {}
+            file.create_dataset(name, data=values, chunks=whole, **packing).attrs.update(about)
+
+    wrote = write_layout(tmp_path / "a.h5", change)
+    data = open_well(tmp_path / "a.h5")
+    assert isinstance(data.states, Lazy) and data.states.reader.together == (chunks[1] if packed and chunks else 1)
+    found = np.asarray(data.states)
+    assert bits(found[:, :, 0]) == bits(wrote["A"])
+    assert bits(found[:, :, 2:4]) == bits(np.moveaxis(wrote["V"], -1, 2))
+    assert bits(data.states[[1, 0, 1], [0, 3, 2]]) == bits(found[[1, 0, 1], [0, 3, 2]])
+
+
+def test_a_file_is_opened_once_by_each_process_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = open_well(save_well(example(), tmp_path / "data.h5")).states
+    expected, opens = bits(example().states[[4, 0], [6, 2]]), list[Path]()
+    file = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda path, *rest, **more: opens.append(path) or file(path, *rest, **more))
+    for _ in range(3):
+        assert bits(states[[4, 0], [6, 2]]) == expected
+    assert opens == [tmp_path / "data.h5"]
+    for kind in ("fork", "spawn"):
+        with multiprocessing.get_context(kind).Pool(1) as pool:
+            assert bits(pool.apply(states.__getitem__, (([4, 0], [6, 2]),))) == expected
+    with ThreadPoolExecutor(4) as threads:
+        found = threads.map(lambda n: bits(states[[n % 5] * 2, [n % 7, 3]]), range(60))
+        assert list(found) == [bits(example().states[[n % 5] * 2, [n % 7, 3]]) for n in range(60)]
 
 
 # --- folders -------------------------------------------------------------------------------------------------------

@@ -306,9 +306,9 @@ class Transitions:
     def batch(self, indices: np.ndarray) -> Transition:
         """The transitions with these numbers, as float32 tensors on the CPU."""
         rows, times = np.divmod(np.asarray(indices), self._per_row)
-        both = self.data.states[np.concatenate([rows, rows]), np.concatenate([times, times + self.stride])]
-        source, target = np.split(both, 2)
-        return Transition(_tensor(source), _tensor(target), self.data.conditioning(rows, times))
+        frames = np.stack([times, times + self.stride], 1).ravel()  # each pair side by side, as it is read
+        both = torch.from_numpy(np.asarray(self.data.states[rows.repeat(2), frames], np.float32))
+        return Transition(both[0::2], both[1::2], self.data.conditioning(rows, times))
 
 
 def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -8,12 +8,8 @@ Reference: Ohana et al. 2024 (arXiv 2412.00568).
 from __future__ import annotations
 
 import hashlib
-import os
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
@@ -22,78 +18,14 @@ import numpy as np
 
 from driftway.data.states import Lazy
 from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
+from driftway.data.well_reader import UNREADABLE, Field, WellReader, damaged, frames_together, opened
 from driftway.errors import DataError
 from driftway.storage import stamp
 
 SUFFIXES = (".hdf5", ".h5")
 BOUNDARIES = {"PERIODIC": "periodic", "OPEN": "open", "WALL": "wall"}
-UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 STATE, STATIC, FORCING = (True, True), (False, False), (False, True)
 """(sample_varying, time_varying) of what is read."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """Where one scalar, vector or tensor is, and the axes along which it is constant and has one value."""
-
-    group: str
-    name: str
-    order: int
-    unit: str = "1"
-    constant: tuple[int, ...] = ()
-
-    def channels(self, axes: tuple[str, ...]) -> list[str]:
-        """The names of its components."""
-        suffixes = ("".join(part) for part in product(axes, repeat=self.order))
-        return [f"{self.name}_{suffix}" if suffix else self.name for suffix in suffixes]
-
-    def stored(self, file: Any) -> Any:
-        """The data set that holds it."""
-        return file[self.group][self.name]
-
-    def components(self, values: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
-        """Stored frames as (t, D^order, *S)."""
-        if self.constant:
-            values = np.expand_dims(values, tuple(1 + axis for axis in self.constant))
-            values = np.broadcast_to(values, (len(values), *space, *values.shape[1 + len(space) :]))
-        return np.moveaxis(values.reshape(len(values), *space, -1), -1, 1)
-
-
-@dataclass(frozen=True)
-class WellReader:
-    """The trajectories of several files, one after the other."""
-
-    files: tuple[Path, ...]
-    counts: tuple[int, ...]
-    fields: tuple[Field, ...]
-    shape: tuple[int, ...]
-
-    def read(self, row: int, start: int, stop: int) -> np.ndarray:
-        ends = list(accumulate(self.counts))
-        number = bisect_right(ends, row)
-        path, inside = self.files[number], row - ends[number] + self.counts[number]
-        try:
-            stored = _opened(path, self.fields, os.getpid())
-            frames = [
-                field.components(values[inside, start:stop], self.shape[3:])
-                for field, values in zip(self.fields, stored, strict=True)
-            ]
-        except UNREADABLE as error:
-            raise _damaged(path, error) from error
-        return np.concatenate(frames, 1, dtype=np.float32)
-
-
-@lru_cache(maxsize=16)
-def _opened(path: Path, fields: tuple[Field, ...], process: int) -> list[Any]:
-    """The data sets of some fields, once per process: HDF5 handles do not survive a fork."""
-    file = h5py.File(path, "r")
-    return [field.stored(file) for field in fields]
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    size = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
-    cause = " ".join(str(error).split())
-    return DataError(f"{path} ({size}) is not a readable file of The Well's layout: {cause}; copy it again")
 
 
 # --- several files -------------------------------------------------------------------------------------------------
@@ -101,7 +33,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def open_well(path: str | Path) -> Trajectories:
     """One file, a folder of files, or a folder with train, valid and test (in it or in `data/`)."""
-    _opened.cache_clear()
+    opened.cache_clear()
     files = list(_files(Path(path)))
     parts = [_described(file) for file, _ in files]
     first, counts = parts[0], tuple(part.count for part in parts)
@@ -113,8 +45,9 @@ def open_well(path: str | Path) -> Trajectories:
     names = [(name, field.unit) for field in first.fields for name in field.channels(axes)]
     shape = (sum(counts), first.frames, len(names), *(len(axis) for axis in first.axes))
     splits = [split for (_, split), count in zip(files, counts, strict=True) for _ in range(count)]
+    together = max(part.together for part in parts)
     return Trajectories(
-        states=Lazy(WellReader(tuple(file for file, _ in files), counts, first.fields, shape)),
+        states=Lazy(WellReader(tuple(file for file, _ in files), counts, first.fields, shape, together)),
         fields=Fields(tuple(name for name, _ in names), tuple(unit for _, unit in names)),
         axes=first.axes,
         dt=first.dt,
@@ -180,6 +113,7 @@ class _Part:
     parameters: Mapping[str, np.ndarray]
     static: Mapping[str, np.ndarray]
     forcing: Mapping[str, np.ndarray]
+    together: int
 
     def difference(self, other: _Part) -> str | None:
         """What keeps two files from being one data set."""
@@ -204,7 +138,7 @@ def _described(path: Path) -> _Part:
         with h5py.File(path, "r") as file:
             return _part(path, file)
     except UNREADABLE as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _part(path: Path, file: Any) -> _Part:
@@ -223,7 +157,8 @@ def _part(path: Path, file: Any) -> _Part:
     forcing |= _known(file, fields, FORCING, names, space)
     dt, units = _time_step(file, frames)
     name = _text(file.attrs.get("dataset_name", ""))
-    return _Part(name, states, axes, dt, units, count, frames, parameters, static, forcing)
+    together = max(frames_together(field.stored(file)) for field in states)
+    return _Part(name, states, axes, dt, units, count, frames, parameters, static, forcing, together)
 
 
 def _fields(path: Path, file: Any, space: int) -> Iterator[tuple[Field, tuple[bool, bool]]]:

@@ -135,23 +135,22 @@ def _write_sums(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ZarrReader:
-    """The fields of a zarr folder as states."""
+    """The fields of a zarr folder as states; a chunk holds `together` frames."""
 
     path: Path
     names: tuple[str, ...]
     shape: tuple[int, ...]
+    together: int
 
-    def read(self, row: int, start: int, stop: int) -> np.ndarray:
-        return np.stack([self._frames(name, row, start, stop) for name in self.names], 1)
-
-    def _frames(self, name: str, row: int, start: int, stop: int) -> np.ndarray:
-        try:
-            return np.asarray(_array(self.path, name)[row, start:stop], dtype=np.float32)
-        except UNREADABLE as error:
-            raise DataError(
-                f"{self.path}: field '{name}' of trajectory {row} is damaged ({_line(error)}); `driftway data verify` "
-                "lists the files, copy or make them again"
-            ) from error
+    def read(self, row: int, start: int, out: np.ndarray) -> None:
+        for channel, name in enumerate(self.names):
+            try:
+                out[:, channel] = _array(self.path, name)[row, start : start + len(out)]
+            except UNREADABLE as error:
+                raise DataError(
+                    f"{self.path}: field '{name}' of trajectory {row} is damaged ({_line(error)}); `driftway data "
+                    "verify` lists the files, copy or make them again"
+                ) from error
 
 
 @lru_cache(maxsize=64)
@@ -202,8 +201,9 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     if odd is not None:
         raise DataError(f"{path}: '{odd}' has the dims {variables[odd].dims}, '{names[0]}' {variables[names[0]].dims}")
     sizes = (dataset.sizes["trajectory"], dataset.sizes["time"], len(names), *(dataset.sizes[dim] for dim in space))
+    together = max(variables[name].encoding["chunks"][1] for name in names)
     return Trajectories(
-        states=Lazy(ZarrReader(path, names, sizes)),
+        states=Lazy(ZarrReader(path, names, sizes, together)),
         fields=Fields(names, tuple(str(variables[name].attrs.get("units", "1")) for name in names)),
         axes=tuple(_axis(dataset, name) for name in space),
         dt=_time_step(path, dataset),
