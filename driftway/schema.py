@@ -59,6 +59,12 @@ class DataSection(Section):
 
     path: str = Field(min_length=1, description="data set, as `driftway data inspect` reads it")
     stride: int = Field(default=1, ge=1, description="frames of the data set in one step of the emulator")
+    memory: float = Field(
+        default=1.0, ge=0, description="gigabytes of training states held in memory; more are read as they are drawn"
+    )
+    statistics: Literal["stored", "computed"] = Field(
+        default="stored", description="mean and deviation of The Well's stats.yaml if there is one, or computed"
+    )
 
 
 class ValidationSection(Section):

@@ -34,7 +34,7 @@ schema checkpoints
 emulator
 build
 training evaluation simulate doctor
-validation runs forecasting studies.statistics
+feeding validation runs forecasting studies.statistics
 report.*
 workflow scoring candidates purposes
 tuning

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from driftway.data.trajectories import Trajectories as Trajectories
     from driftway.data.trajectories import Transition as Transition
     from driftway.data.well import open_well as open_well
+    from driftway.data.well_statistics import save_statistics as save_statistics
     from driftway.data.well_writer import save_well as save_well
     from driftway.data.zarr_store import open_zarr as open_zarr
     from driftway.data.zarr_store import save_zarr as save_zarr
@@ -29,6 +30,7 @@ _NAMES = {
     "states": "unwritten",
     "trajectories": "Axis Conditioning Fields Trajectories Transition",
     "well": "open_well",
+    "well_statistics": "save_statistics",
     "well_writer": "save_well",
     "zarr_store": "open_zarr save_zarr write_zarr",
     "moments": "Statistics statistics",

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from driftway.data.trajectories import Trajectories
 from driftway.errors import DataError
+
+BLOCK_BYTES = 32_000_000  # of the states that are looked at at once
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation of each field (C,), and where they are from."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    source: str = "computed"
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,12 @@ class Statistics:
     minimum: np.ndarray
     maximum: np.ndarray
     count: int
+    increment_mean: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    @property
+    def scale(self) -> Scale:
+        """What standardisation needs of it."""
+        return Scale(self.mean, self.std)
 
 
 @dataclass
@@ -49,17 +67,28 @@ def statistics(data: Trajectories) -> Statistics:
     """
     states, increments = _Moments(), _Moments()
     low, high = np.full(len(data.fields), np.inf), np.full(len(data.fields), -np.inf)
-    for row in range(data.shape[0]):
-        block = np.asarray(data.states[[row]], dtype=np.float64)[0]
-        _check_finite(data, block, row)
+    last = np.empty(0)
+    for row, first, block in _blocks(data):
+        _check_finite(data, block, row, first)
         values = _rows(block)
         states.add(values)
         low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
-        if len(block) > 1:
-            increments.add(_rows(np.diff(block, axis=0)))
+        both = np.concatenate([last, block]) if first else block
+        if len(both) > 1:
+            increments.add(_rows(np.diff(both, axis=0)))
+        last = block[-1:]
     _check_varying(data, states.std, low, high)
-    step = increments.std if increments.count else np.zeros(len(data.fields))
-    return Statistics(states.mean, states.std, step, low, high, states.count)
+    still = np.zeros(len(data.fields))
+    step, drift = (increments.std, increments.mean) if increments.count else (still, still)
+    return Statistics(states.mean, states.std, step, low, high, states.count, drift)
+
+
+def _blocks(data: Trajectories) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Trajectory, first frame, and frames (t, C, *S) in float64: whole trajectories, or as much as fits."""
+    length = max(1, BLOCK_BYTES // (4 * int(np.prod(data.shape[2:]))))
+    for row in range(data.shape[0]):
+        for first in range(0, data.shape[1], length):
+            yield row, first, np.asarray(data.states[[row], first : first + length], dtype=np.float64)[0]
 
 
 def _rows(block: np.ndarray) -> np.ndarray:
@@ -67,14 +96,14 @@ def _rows(block: np.ndarray) -> np.ndarray:
     return np.moveaxis(block, 1, -1).reshape(-1, block.shape[1])
 
 
-def _check_finite(data: Trajectories, block: np.ndarray, row: int) -> None:
+def _check_finite(data: Trajectories, block: np.ndarray, row: int, first: int) -> None:
     bad = np.argwhere(~np.isfinite(block))
     if len(bad):
         time, channel = bad[0][:2]
         raise DataError(
-            f"field '{data.fields.names[channel]}' holds {block[tuple(bad[0])]} at trajectory {row}, frame {time} "
-            f"(of {data.shape[0]} and {data.shape[1]}, counted from 0), one of {len(bad)} such values in this "
-            "trajectory: fill them, or leave the trajectory out"
+            f"field '{data.fields.names[channel]}' holds {block[tuple(bad[0])]} at trajectory {row}, frame "
+            f"{first + time} (of {data.shape[0]} and {data.shape[1]}, counted from 0), one of {len(bad)} such values "
+            "in this trajectory: fill them, or leave the trajectory out"
         )
 
 

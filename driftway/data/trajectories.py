@@ -303,9 +303,12 @@ class Transitions:
     def _per_row(self) -> int:
         return self.data.shape[1] - self.stride
 
-    def batch(self, indices: np.ndarray) -> Transition:
-        """The transitions with these numbers, as float32 tensors on the CPU."""
+    def batch(self, indices: np.ndarray, targets: bool = True) -> Transition:
+        """The transitions with these numbers, as float32 tensors on the CPU; `targets` may be left out for sources."""
         rows, times = np.divmod(np.asarray(indices), self._per_row)
+        if not targets:
+            source = torch.from_numpy(np.asarray(self.data.states[rows, times], np.float32))
+            return Transition(source, source, self.data.conditioning(rows, times))
         frames = np.stack([times, times + self.stride], 1).ravel()  # each pair side by side, as it is read
         both = torch.from_numpy(np.asarray(self.data.states[rows.repeat(2), frames], np.float32))
         return Transition(both[0::2], both[1::2], self.data.conditioning(rows, times))
