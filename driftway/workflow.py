@@ -205,13 +205,15 @@ def _template(data: Trajectories, shape: tuple[int, ...]) -> Trajectories:
         states=unwritten(*data.shape[:2], *shape),
         fields=Fields(names, ("1",) * channels),
         axes=latent_axes(data.axes, tuple(space)),
-        static={name: _coarse(values[None], tuple(space))[0] for name, values in data.static.items()},
+        static={name: _coarse(values, tuple(space)) for name, values in data.static.items()},
         forcing={name: _coarse(values, tuple(space)) for name, values in data.forcing.items()},
     )
 
 
 def _coarse(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return coarsen(torch.from_numpy(np.array(values, np.float32))[:, None], shape)[:, 0].numpy()
+    """Fields (*S) or (n, *S) on a coarser grid."""
+    fields = torch.from_numpy(np.array(values, np.float32)).reshape(-1, 1, *values.shape[values.ndim - len(shape) :])
+    return coarsen(fields, shape).reshape(*values.shape[: values.ndim - len(shape)], *shape).numpy()
 
 
 # --- steppers ------------------------------------------------------------------------------------------------------

@@ -70,3 +70,10 @@ def test_well_reading(capsys: pytest.CaptureFixture[str]) -> None:
         product(("disk", "memory"), ("contiguous", "chunked"), (2, 16))
     )
     assert all(row["ratio"] > 0 for row in found)
+
+
+def test_well_mass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("well_mass").main(["--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] >= 2 and found["peak_mb"] > 0
+    assert found["first_epoch_ms_per_step"] > 0 and found["second_epoch_ms_per_step"] > 0

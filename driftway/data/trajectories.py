@@ -132,7 +132,7 @@ class Trajectories:
         states: float32, a numpy array or `Lazy`
         dt: time between two states, in `time_units`
         parameters: name → (N,), numbers that a trajectory's physics depend on
-        static: name → (*S), fields that never change, such as orography
+        static: name → (*S), fields that never change, such as orography, or (N, *S), one for each trajectory
         forcing: name → (T, *S), fields that are known in advance
         splits: 'train', 'valid' or 'test' for each trajectory; without them `split` draws 80, 10 and 10 %
         attributes: where the data come from
@@ -167,11 +167,13 @@ class Trajectories:
         if self.splits is not None and (len(self.splits) != self.shape[0] or not set(self.splits) <= set(SPLITS)):
             raise DataError(f"splits must name {', '.join(SPLITS)} for each of the {self.shape[0]} trajectories")
         self._check_names()
-        wanted = {"parameters": self.shape[:1], "static": space, "forcing": (self.shape[1], *space)}
-        for kind, shape in wanted.items():
+        count, frames = self.shape[:2]
+        wanted = {"parameters": [(count,)], "static": [space, (count, *space)], "forcing": [(frames, *space)]}
+        for kind, shapes in wanted.items():
             for name, values in getattr(self, kind).items():
-                if values.shape != shape:
-                    raise DataError(f"{kind} '{name}' has the shape {values.shape}, must have {shape}")
+                if values.shape not in shapes:
+                    meant = " or ".join(map(str, shapes))
+                    raise DataError(f"{kind} '{name}' has the shape {values.shape}, must have {meant}")
 
     def _check_kinds(self) -> None:
         if not hasattr(self.states, "shape"):
@@ -225,9 +227,35 @@ class Trajectories:
             self,
             states=self.states[at],
             parameters={name: values[at] for name, values in self.parameters.items()},
+            static={name: values[at] if self._own(values) else values for name, values in self.static.items()},
             splits=None if self.splits is None else tuple(self.splits[row] for row in at),
             digest=self._derived("rows", at.tolist()),
         )
+
+    def logarithm(self, *names: str) -> Trajectories:
+        """The same with the logarithm log₁₀ p of some parameters in place of p, by the name log10_p.
+
+        Raises DataError for a parameter that there is not, and for one that is not above 0.
+        """
+        found = dict(self.parameters)
+        for name in names:
+            if name not in found:
+                raise DataError(
+                    f"no parameter '{name}' to take the logarithm of; there are {', '.join(found) or 'none'}"
+                )
+            values = found.pop(name)
+            bad = np.flatnonzero(~(values > 0))
+            if len(bad):
+                raise DataError(
+                    f"parameter '{name}' is {values[bad[0]]:g} for trajectory {bad[0]}, must be above 0 where its "
+                    "logarithm is taken: correct it, or leave the trajectory out"
+                )
+            found[f"log10_{name}"] = np.log10(values)
+        return replace(self, parameters=found, digest=self._derived("logarithm", names))
+
+    def _own(self, static: np.ndarray) -> bool:
+        """Whether each trajectory has a static field of its own."""
+        return static.ndim > len(self.axes)
 
     def split(self, name: str, seed: int = 0) -> Trajectories:
         """The trajectories of 'train', 'valid' or 'test'; no trajectory is in two of them."""
@@ -264,7 +292,8 @@ class Trajectories:
 
     def conditioning(self, rows: np.ndarray, times: np.ndarray) -> Conditioning:
         """What a step from the frames (rows[i], times[i]) may know: fields (B, F, *S), parameters (B, P) by name."""
-        fixed = [np.broadcast_to(self.static[name], (len(rows), *self.shape[3:])) for name in sorted(self.static)]
+        static = [self.static[name] for name in sorted(self.static)]
+        fixed = [x[rows] if self._own(x) else np.broadcast_to(x, (len(rows), *self.shape[3:])) for x in static]
         moving = [self.forcing[name][times] for name in sorted(self.forcing)]
         numbers = [self.parameters[name][rows] for name in self.parameter_names]
         return Conditioning(_stacked([*fixed, *moving]), _stacked(numbers))

@@ -89,9 +89,9 @@ def _write_fields(data: Trajectories, file: Any, axes: list[str], held: HeldFile
             states = np.asarray(data.states[[row]])[0][:, channels]
             stored[row] = np.moveaxis(states, 1, -1).reshape(shape[1:])
             held.check()
-    for known, kind in ((data.static, STATIC), (data.forcing, FORCING)):
-        for key, values in known.items():
-            _put(groups[0], key, values, kind).attrs["dim_varying"] = [True] * len(axes)
+    static = ((key, values, (values.ndim > len(axes), False)) for key, values in data.static.items())
+    for key, values, kind in (*static, *((key, values, FORCING) for key, values in data.forcing.items())):
+        _put(groups[0], key, values, kind).attrs["dim_varying"] = [True] * len(axes)
 
 
 def grouped(fields: Fields, axes: list[str]) -> list[tuple[str, int, list[int]]]:

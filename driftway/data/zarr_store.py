@@ -112,7 +112,8 @@ def _described(data: Trajectories) -> xr.Dataset:
         about = {"boundary": axis.boundary, "length": axis.length, "units": axis.units, "symmetry": axis.symmetry}
         coordinates[axis.name] = (axis.name, np.asarray(axis.coordinates), about)
     variables: dict[str, Any] = {name: ("trajectory", np.asarray(v)) for name, v in data.parameters.items()}
-    variables |= {name: (axes, np.asarray(v)) for name, v in data.static.items()}
+    for name, values in data.static.items():
+        variables[name] = (axes if values.ndim == len(axes) else ["trajectory", *axes], values)
     variables |= {name: (["time", *axes], np.asarray(v)) for name, v in data.forcing.items()}
     if data.splits is not None:
         variables["split"] = ("trajectory", np.array([SPLITS.index(s) for s in data.splits], np.int8), SPLIT_FLAGS)
@@ -162,7 +163,7 @@ def open_zarr(path: str | Path) -> Trajectories:
     """A data set on disk, checked for missing files; its states are read when they are needed.
 
     Any zarr group will do whose fields have the dims (trajectory, time, *axes): what has the dims (trajectory) is a
-    parameter, (*axes) static, (time, *axes) forcing.
+    parameter, (*axes) or (trajectory, *axes) static, (time, *axes) forcing.
     """
     path = Path(path)
     sums = _read_sums(path)
@@ -209,7 +210,7 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
         dt=_time_step(path, dataset),
         time_units=_time_units(dataset),
         parameters=_with_dims(variables, ("trajectory",)),
-        static=_with_dims(variables, space),
+        static=_with_dims(variables, space, ("trajectory", *space)),
         forcing=_with_dims(variables, ("time", *space)),
         splits=_splits(path, dataset),
         attributes={k: v for k, v in dataset.attrs.items() if k not in RESERVED},
@@ -217,9 +218,9 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     )
 
 
-def _with_dims(variables: Mapping[str, xr.DataArray], dims: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Numbers with these dims, by name; the names of runs and the like are passed over."""
-    found = {name: v for name, v in variables.items() if v.dims == dims and v.dtype.kind in "biuf" and name != "split"}
+def _with_dims(variables: Mapping[str, xr.DataArray], *dims: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Numbers with any of these dims, by name; the names of runs and the like are passed over."""
+    found = {name: v for name, v in variables.items() if v.dims in dims and v.dtype.kind in "biuf" and name != "split"}
     return {name: found[name].values for name in sorted(found)}
 
 
