@@ -229,8 +229,8 @@ def _scalars(path: Path, file: Any, count: int, frames: int) -> tuple[dict[str, 
             )
         if not np.isfinite(values).all():
             raise DataError(
-                f"{path}: scalar '{name}' is {values[~np.isfinite(values)][0]}, must be finite: write its value, "
-                "or take it out of field_names"
+                f"{path}: scalar '{name}' is {values[~np.isfinite(values)][0]}, must be finite: write its value, or "
+                "take it out of field_names"
             )
         (series if moving else parameters)[name] = np.broadcast_to(values, (frames if moving else count,)).copy()
     return parameters, series
