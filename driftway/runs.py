@@ -69,13 +69,16 @@ class Run:
         atomic_write(self.folder / "config.yaml", dump(self.experiment).encode())
         self._write_manifest(inputs)
 
-    def finish(self, parameters: int) -> None:
-        """Write what there is to know of the run in the end."""
+    def finish(self, parameters: int, statistics: str) -> None:
+        """Write what there is to know of the run in the end, and where its mean and standard deviation are from."""
         self._write_manifest(
-            _inputs(self.experiment), parameters=parameters, seconds=round(time.time() - self.started, 1)
+            _inputs(self.experiment),
+            parameters=parameters,
+            statistics=statistics,
+            seconds=round(time.time() - self.started, 1),
         )
 
-    def _write_manifest(self, inputs: dict[str, str], **facts: float) -> None:
+    def _write_manifest(self, inputs: dict[str, str], **facts: float | str) -> None:
         manifest = {
             "driftway": __version__,
             "python": platform.python_version(),

@@ -63,6 +63,12 @@ class DataSection(Section):
         default={},
         description="how parameters enter, by name; others: log where positive and spread over more than a decade",
     )
+    memory: float = Field(
+        default=1.0, ge=0, description="gigabytes of training states held in memory; more are read as they are drawn"
+    )
+    statistics: Literal["stored", "computed"] = Field(
+        default="stored", description="mean and deviation of The Well's stats.yaml if there is one, or computed"
+    )
 
 
 class ValidationSection(Section):

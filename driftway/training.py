@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,6 +92,30 @@ class Batches:
         )
         assert source is not None and target is not None
         return Transition(source, target, Conditioning(fields, batch.conditioning.params))
+
+
+class Ahead:
+    """Batches that a thread reads while the steps before them are taken: at most `depth` of them wait.
+
+    Which batch belongs to a step is the affair of `batches`, so that what is trained does not depend on the thread.
+    """
+
+    def __init__(self, batches: Callable[[int], Transition], steps: int, depth: int = 2):
+        self.batches, self.steps, self.depth = batches, steps, depth
+        self.thread, self.waiting = ThreadPoolExecutor(1, "batches"), dict[int, Future[Transition]]()
+
+    def __call__(self, step: int) -> Transition:
+        """The batch of optimiser step `step`; what goes wrong with it is raised here."""
+        for k in range(step, max(step, min(step + self.depth, self.steps - 1)) + 1):
+            if k not in self.waiting:
+                self.waiting[k] = self.thread.submit(self.batches, k)
+        return self.waiting.pop(step).result()
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.thread.shutdown(cancel_futures=True)
 
 
 @lru_cache(maxsize=4)

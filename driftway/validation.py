@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from driftway.calculus import weights
 from driftway.codecs import Chain
 from driftway.data import Trajectories
-from driftway.data.trajectories import Transition, Transitions
+from driftway.data.trajectories import Transition
 from driftway.emulator import repeated
 from driftway.errors import DataError
 from driftway.metrics import crps, vrmse
 from driftway.randomness import stream
 from driftway.schema import ValidationSection
-from driftway.training import moved
+from driftway.training import Transitions, moved
 
 
 def some(transitions: Transitions, count: int) -> Transition:
@@ -27,12 +27,11 @@ def some(transitions: Transitions, count: int) -> Transition:
 
 
 class Reconstructions:
-    """VRMSE of decoded frames of the valid split; `codec` is what stands before the autoencoder."""
+    """VRMSE of decoded frames of the valid split, as what stands before the autoencoder encodes them."""
 
-    def __init__(self, transitions: Transitions, codec: Chain, count: int = 64):
-        source, target, known = some(transitions, count)
+    def __init__(self, transitions: Transitions, count: int = 64):
         self.weights = weights(transitions.data.axes)
-        self.batch = Transition(codec.encode(source, known.params), target, known)
+        self.batch = some(transitions, count)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:

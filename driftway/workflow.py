@@ -30,10 +30,12 @@ from driftway.checkpoints import read_json
 from driftway.coarse import Physics
 from driftway.codecs import Chain, Standardize, same_weights
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
+from driftway.data.files import stored_scale
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields, Transitions, coarsen
+from driftway.data.trajectories import Axis, Fields, coarsen
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
+from driftway.feeding import PASS_BYTES, SAMPLE_BYTES, Encoded, encoded, fitting
 from driftway.networks.autoencoder import Autoencoder
 from driftway.parameters import Parameter, described, fitted_parameters, scale_parameters
 from driftway.progress import progress
@@ -41,7 +43,7 @@ from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
 from driftway.schema import Experiment
 from driftway.steppers import LearnedStepper
-from driftway.training import Batches, device_of, fit
+from driftway.training import Ahead, Batches, device_of, fit
 from driftway.validation import Reconstructions, Rollouts, some
 
 
@@ -73,25 +75,28 @@ def _check_components(experiment: Experiment) -> None:
     device_of(experiment.training.device)
 
 
-def _trained(model: nn.Module, transitions: Transitions, run: Run, validate: Any) -> nn.Module:
+def _trained(model: nn.Module, transitions: Encoded, run: Run, validate: Any) -> nn.Module:
     experiment = run.experiment
-    symmetry = tuple(axis.symmetry for axis in transitions.data.axes) if experiment.training.augment else ()
+    training = experiment.training
+    symmetry = tuple(axis.symmetry for axis in transitions.data.axes) if training.augment else ()
+    batches = Batches(transitions, training.batch, experiment.seed, symmetry)
     run.begin()
-    return fit(
-        model,
-        Batches(transitions, experiment.training.batch, experiment.seed, symmetry),
-        experiment.training,
-        run.folder,
-        seed=experiment.seed,
-        resume=run.resume,
-        validate=validate,
-        label=experiment.name,
-    )
+    with Ahead(batches, training.steps) as ahead:
+        return fit(
+            model,
+            ahead if transitions.on_disk else batches,
+            training,
+            run.folder,
+            seed=experiment.seed,
+            resume=run.resume,
+            validate=validate,
+            label=experiment.name,
+        )
 
 
-def _saved(emulator: Emulator, trained: nn.Module, run: Run) -> Emulator:
+def _saved(emulator: Emulator, trained: nn.Module, run: Run, statistics: str) -> Emulator:
     save_emulator(emulator, run.folder, force=True)
-    run.finish(parameters=sum(p.numel() for p in trained.parameters()))
+    run.finish(parameters=sum(p.numel() for p in trained.parameters()), statistics=statistics)
     return emulator
 
 
@@ -110,25 +115,30 @@ def fit_autoencoder(
         *before, model = codec.codecs
         if not isinstance(model, Autoencoder) or not all(isinstance(c, Standardize) for c in before):
             raise ConfigError("to fit an autoencoder, codec must be [standardize, autoencoder], in this order")
-        _standardize(before, data.split("train"), experiment)
+        train, memory = data.split("train"), experiment.data.memory
+        found = _standardized(before, train, experiment)
         parameters = _parameters(model, data, experiment)
-        transitions = encoded(data.split("train"), Chain(*before)).transitions(stride)
-        model.initialise(some(transitions, 1024).source)
-        validate = Reconstructions(data.split("valid").transitions(stride), Chain(*before))
+        transitions = encoded(train, Chain(*before), stride, memory, targets=False)
+        model.initialise(some(transitions, fitting(train, SAMPLE_BYTES, 1024)).source)
+        validate = Reconstructions(Encoded(data.split("valid").transitions(stride), Chain(*before), targets=False))
         trained = _trained(model, transitions, run, validate)
         layout = layout_of(data)
         spec = describe(layout, experiment.codec, {"type": "persistence"}, None, data.field_names, data.parameter_names)
         spec["parameter_scales"] = described(parameters)
         emulator = Emulator(Chain(*before, trained), build_stepper("persistence", inner), layout, spec)
-        return _saved(emulator, trained, run)
+        return _saved(emulator, trained, run, found)
 
 
-def _standardize(codecs: list[nn.Module], train: Trajectories, experiment: Experiment) -> None:
-    with naming(experiment.data.path):
-        found = statistics(train)
+def _standardized(codecs: list[nn.Module], train: Trajectories, experiment: Experiment, stored: bool = True) -> str:
+    """Fit codecs to the training split, or to what the data set says of it; returns which."""
+    path = experiment.data.path
+    with naming(path):
+        known = stored_scale(path, train) if stored and experiment.data.statistics == "stored" else None
+        found = known or statistics(train).scale
     for codec in codecs:
         assert isinstance(codec, Standardize)
         codec.fit(found.mean.tolist(), found.std.tolist())
+    return found.source
 
 
 def _parameters(network: nn.Module, data: Trajectories, experiment: Experiment) -> tuple[Parameter, ...]:
@@ -137,14 +147,6 @@ def _parameters(network: nn.Module, data: Trajectories, experiment: Experiment) 
         parameters = fitted_parameters(data, experiment.data.parameters)
     scale_parameters(network, parameters)
     return parameters
-
-
-def encoded(data: Trajectories, codec: Chain) -> Trajectories:
-    """The data set in memory as a codec of the same shape shows it, read trajectory by trajectory."""
-    states = np.empty(data.shape, np.float32)
-    for row in range(data.shape[0]):
-        states[row] = _encode(codec, data.select([row]))[0]
-    return replace(data, states=states, digest="")
 
 
 # --- latents -------------------------------------------------------------------------------------------------------
@@ -185,13 +187,15 @@ def _write_latents(path: Path, emulator: Emulator, data: Trajectories) -> Trajec
 
 
 @torch.no_grad()
-def _encode(codec: Any, data: Trajectories, batch: int = 64) -> np.ndarray:
-    states = torch.from_numpy(np.asarray(data.states))
-    rows, times = (places.ravel() for places in np.indices(states.shape[:2]))
-    params = data.conditioning(rows, times).params
-    parts = [slice(start, start + batch) for start in range(0, len(rows), batch)]
-    encoded = [codec.encode(states.flatten(0, 1)[at], None if params is None else params[at]) for at in parts]
-    return torch.cat(encoded).unflatten(0, states.shape[:2]).numpy()
+def _encode(codec: Any, data: Trajectories) -> np.ndarray:
+    """Latents (N, T, D, *Z), of some states at a time."""
+    rows, times = (places.ravel() for places in np.indices(data.shape[:2]))
+    batch = fitting(data, PASS_BYTES, 64)
+    encoded = []
+    for at in (slice(start, start + batch) for start in range(0, len(rows), batch)):
+        states = torch.from_numpy(np.asarray(data.states[rows[at], times[at]], np.float32))
+        encoded.append(codec.encode(states, data.conditioning(rows[at], times[at]).params))
+    return torch.cat(encoded).unflatten(0, data.shape[:2]).numpy()
 
 
 def latent_axes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, ...]:
@@ -214,13 +218,15 @@ def _template(data: Trajectories, shape: tuple[int, ...]) -> Trajectories:
         states=unwritten(*data.shape[:2], *shape),
         fields=Fields(names, ("1",) * channels),
         axes=latent_axes(data.axes, tuple(space)),
-        static={name: _coarse(values[None], tuple(space))[0] for name, values in data.static.items()},
+        static={name: _coarse(values, tuple(space)) for name, values in data.static.items()},
         forcing={name: _coarse(values, tuple(space)) for name, values in data.forcing.items()},
     )
 
 
 def _coarse(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return coarsen(torch.from_numpy(np.array(values, np.float32))[:, None], shape)[:, 0].numpy()
+    """Fields (*S) or (n, *S) on a coarser grid."""
+    fields = torch.from_numpy(np.array(values, np.float32)).reshape(-1, 1, *values.shape[values.ndim - len(shape) :])
+    return coarsen(fields, shape).reshape(*values.shape[: values.ndim - len(shape)], *shape).numpy()
 
 
 # --- steppers ------------------------------------------------------------------------------------------------------
@@ -237,13 +243,14 @@ class Prepared:
     specs: list[Spec]
     signature: Signature
     layout: Layout
+    statistics: str
 
 
 def prepare(experiment: Experiment) -> Prepared:
     """Resolve the codec: a trained run encodes the data set once, standardisation is fitted to what it then sees."""
     data = open_data(experiment.data.path)
     states, specs = data, list[Spec]()
-    done, pending = list[nn.Module](), list[nn.Module]()
+    done, pending, found = list[nn.Module](), list[nn.Module](), "none"
     for entry in experiment.codec:
         spec = {"type": entry} if isinstance(entry, str) else dict(entry)
         if spec["type"] == "run" and not specs:
@@ -255,7 +262,7 @@ def prepare(experiment: Experiment) -> Prepared:
             specs += emulator.spec["codec"]
         elif spec["type"] == "standardize" and not pending:
             pending += build_codec([spec], signature_of(states))[0].codecs
-            _standardize(pending, states.split("train"), experiment)
+            found = _standardized(pending, states.split("train"), experiment, stored=states is data)
             specs.append(spec)
         else:
             raise ConfigError(
@@ -264,7 +271,7 @@ def prepare(experiment: Experiment) -> Prepared:
             )
     _, signature = build_codec(specs, signature_of(data))
     layout = layout_of(data, experiment.data.stride)
-    return Prepared(data, states, Chain(*done, *pending), Chain(*pending), specs, signature, layout)
+    return Prepared(data, states, Chain(*done, *pending), Chain(*pending), specs, signature, layout, found)
 
 
 def _check_same_states(emulator: Emulator, data: Trajectories, run: Path) -> None:
@@ -295,15 +302,15 @@ def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = Fa
             raise ConfigError(f"stepper {experiment.stepper} has nothing to fit")
         validation = experiment.training.validation
         validate = Rollouts(ready.states, ready.pending, stride, validation, experiment.seed)
-        transitions = encoded(ready.states.split("train"), ready.pending).transitions(stride)
+        transitions = encoded(ready.states.split("train"), ready.pending, stride, experiment.data.memory)
         parameters = _parameters(getattr(model, "network", model), ready.data, experiment)
-        model.prepare(lambda: _passes(transitions))
+        model.prepare(transitions.passes)
         _start(model, experiment, ready)
         trained: Any = _trained(model, transitions, run, validate)
         stepper, known = dict(experiment.stepper), ready.data
         spec = describe(ready.layout, ready.specs, stepper, guess_spec, known.field_names, known.parameter_names)
         spec["parameter_scales"] = described(parameters)
-        return _saved(Emulator(ready.codec, trained, ready.layout, spec), trained, run)
+        return _saved(Emulator(ready.codec, trained, ready.layout, spec), trained, run, ready.statistics)
 
 
 def _guess(experiment: Experiment, ready: Prepared) -> tuple[LearnedStepper | None, Spec | None]:
@@ -344,8 +351,3 @@ def _alike(what: str, run: str, experiment: Experiment, ready: Prepared) -> Emul
             f"{experiment.data.path} with data.stride {experiment.data.stride}"
         )
     return emulator
-
-
-def _passes(transitions: Transitions, size: int = 64) -> Any:
-    """Every transition once, in batches."""
-    return (transitions.batch(np.arange(i, min(i + size, len(transitions)))) for i in range(0, len(transitions), size))

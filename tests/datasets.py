@@ -46,14 +46,15 @@ class Counted:
 
     array: np.ndarray
     calls: list[tuple[int, int, int]] = field(default_factory=list)
+    together: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
-    def read(self, row: int, start: int, stop: int) -> np.ndarray:
-        self.calls.append((row, start, stop))
-        return self.array[row, start:stop]
+    def read(self, row: int, start: int, out: np.ndarray) -> None:
+        self.calls.append((row, start, start + len(out)))
+        out[:] = self.array[row, start : start + len(out)]
 
 
 def bits(values: Any) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -60,3 +61,19 @@ def test_chaos(capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded("chaos").main(["--quick", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 4 and all(abs(one["exponent"]) < 50 for one in found)
+
+
+def test_well_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("well_reading").main(["--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {(r["from"], r["files"], r["frames"]) for r in found} == set(
+        product(("disk", "memory"), ("contiguous", "chunked"), (2, 16))
+    )
+    assert all(row["ratio"] > 0 for row in found)
+
+
+def test_well_mass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("well_mass").main(["--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] >= 2 and found["peak_mb"] > 0
+    assert found["first_epoch_ms_per_step"] > 0 and found["second_epoch_ms_per_step"] > 0

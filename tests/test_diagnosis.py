@@ -17,8 +17,10 @@ from driftway import diagnose
 from driftway.cli import main
 from driftway.data import Trajectories, save_zarr
 from driftway.data.trajectories import Axis, Fields
+from driftway.diagnosis import examination
 from driftway.diagnosis.compression import cuts
 from driftway.diagnosis.paired import Estimate, Step, flatness
+from driftway.diagnosis.pairs import scale_of
 from driftway.diagnosis.verdict import CLOSE, FAR, advise, worth
 from driftway.errors import DataError
 from driftway.randomness import generator
@@ -126,6 +128,17 @@ def test_the_verdict_follows_from_the_steps() -> None:
 
 
 # --- what the data cannot say ---------------------------------------------------------------------------------------
+
+
+def test_no_more_states_are_looked_at_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = chain()
+    asked = list[int]()
+    monkeypatch.setattr(examination, "scale_of", lambda data, states: asked.append(states) or scale_of(data, states))
+    for size, least in ((10**9, 1), (40 * data.states[0, 0].nbytes, 1), (0, 50)):
+        monkeypatch.setattr(examination, "SAMPLE_BYTES", size)
+        monkeypatch.setattr(examination, "LEAST", least)
+        diagnose(data, lags=[1], states=100)
+    assert asked == [100, 40, 50]
 
 
 def broken(data: Trajectories, at: Any, value: float) -> Trajectories:

@@ -18,7 +18,7 @@ ROOT = Path(driftway.__file__).parent
 LAYERS = """
 errors version glossary lazy brief engines.*
 randomness storage progress processes
-config.*
+config.* data.states
 data.trajectories
 calculus
 data.layout
@@ -35,7 +35,7 @@ schema checkpoints
 emulator
 build
 training evaluation simulate doctor
-validation runs forecasting studies.statistics
+feeding validation runs forecasting studies.statistics
 report.*
 workflow scoring candidates purposes
 tuning
@@ -54,7 +54,7 @@ HOMES = {
         "studies.results", "studies.judging",
     },
     "zarr": {"data.zarr_store", "data.forecasts"},
-    "h5py": {"data.well", "data.well_writer"},
+    "h5py": {"data.well", "data.well_reader", "data.well_writer"},
     "pydantic": {"config.build", "schema", "studies.sections"},
     "pydantic_core": {"config.build", "schema"},
     "ruamel": {"config.yaml"},

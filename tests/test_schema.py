@@ -26,6 +26,8 @@ VALUES = {
     "data.path": "folder/other.zarr",
     "data.stride": 3,
     "data.parameters": {"rayleigh": "log", "prandtl": "linear"},
+    "data.memory": 0.25,
+    "data.statistics": "computed",
     "codec": [{"type": "run", "path": "runs/autoencoder"}, {"type": "standardize"}],
     "stepper": {"type": "generative", "sampler": {"type": "euler_maruyama", "steps": 4}, "antithetic": True},
     "guess": "runs/deterministic",

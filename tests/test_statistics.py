@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftway.data import Axis, Fields, Trajectories, open_zarr, save_zarr, statistics
+from driftway.data import Axis, Fields, Trajectories, moments, open_zarr, save_zarr, statistics
 from driftway.data.moments import Statistics
+from driftway.data.states import Lazy
 from driftway.errors import DataError
-from tests.datasets import example
+from tests.datasets import Counted, example
 
-NAMES = ("mean", "std", "increment_std", "minimum", "maximum")
+NAMES = ("mean", "std", "increment_std", "increment_mean", "minimum", "maximum")
 
 
 def reference(states: np.ndarray) -> Statistics:
@@ -24,7 +25,8 @@ def reference(states: np.ndarray) -> Statistics:
     u = states.astype(np.float64)
     over = (0, 1, *range(3, u.ndim))
     steps = np.diff(u, axis=1)
-    return Statistics(u.mean(over), u.std(over), steps.std(over), u.min(over), u.max(over), u[:, :, 0].size)
+    low, high, count = u.min(over), u.max(over), u[:, :, 0].size
+    return Statistics(u.mean(over), u.std(over), steps.std(over), low, high, count, steps.mean(over))
 
 
 def assert_same(found: Statistics, expected: Statistics, tolerance: float = 1e-12) -> None:
@@ -48,6 +50,19 @@ def test_they_are_numpys(tmp_path: Path) -> None:
     assert_same(statistics(lazy), expected)
     rows = [row for row, split in enumerate(data.splits or ()) if split == "train"]
     assert_same(statistics(lazy.split("train").stride(2)), reference(data.states[rows][:, ::2]))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 7])
+def test_long_trajectories_are_read_in_blocks(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = example()
+    reader = Counted(data.states)
+    monkeypatch.setattr(moments, "BLOCK_BYTES", frames * data.states[0, 0].nbytes)
+    assert_same(statistics(replace(data, states=Lazy(reader))), reference(data.states))
+    starts = range(0, 7, frames)
+    assert reader.calls == [(row, start, min(start + frames, 7)) for row in range(5) for start in starts]
+    data.states[3, 5, 1, 2, 2] = np.nan
+    with pytest.raises(DataError, match=r"field 'v_x' holds nan at trajectory 3, frame 5 \(of 5 and 7"):
+        statistics(data)
 
 
 @pytest.mark.parametrize("mean", [1e4, 1e6])

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from driftway.data.trajectories import Axis, Conditioning, Fields, Trajectories, Transition
-from driftway.errors import ConfigError, DivergedError
+from driftway.errors import ConfigError, DataError, DivergedError
 from driftway.randomness import Stream, generator, seeded, stream
 from driftway.schema import TrainingSection
-from driftway.training import Batches, Interrupted, Trainer, fit, history, learning_rate
+from driftway.training import Ahead, Batches, Interrupted, Trainer, fit, history, learning_rate
 
 
 class Line(nn.Module):
@@ -185,6 +185,34 @@ def test_an_axis_without_a_symmetry_is_not_shifted() -> None:
 
 
 # --- what is written -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 3, 6])
+def test_batches_that_are_read_ahead_are_those_of_their_steps(first: int) -> None:
+    asked, gate = list[int](), threading.Event()
+
+    def batch(k: int) -> Transition:
+        asked.append(k)
+        gate.wait(10)
+        return batches(k)
+
+    with Ahead(batch, steps=7, depth=2) as ahead:
+        threading.Timer(0.05, gate.set).start()
+        for k in range(first, 7):
+            assert torch.equal(ahead(k).source, batches(k).source)
+            assert len(asked) <= k - first + 3 and max(asked) < 7
+    assert asked == list(range(first, 7))
+
+
+def test_what_goes_wrong_ahead_is_raised_at_its_step(tmp_path: Path) -> None:
+    def batch(k: int) -> Transition:
+        if k == 4:
+            raise DataError("frame 4 is damaged")
+        return batches(k)
+
+    with Ahead(batch, steps=6) as ahead, pytest.raises(DataError, match="frame 4 is damaged"):
+        trained(tmp_path, ahead, steps=6, log_every=1)
+    assert len(history(tmp_path)) == 4
 
 
 def test_the_log_holds_loss_norm_rate_and_validation(tmp_path: Path) -> None:

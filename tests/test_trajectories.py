@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftway.data import Axis, Fields, Trajectories, unwritten
+from driftway.data import Axis, Fields, Trajectories, states, unwritten
 from driftway.data.layout import Layout
-from driftway.data.trajectories import SPLITS, Lazy, coarsen
+from driftway.data.states import Lazy
+from driftway.data.trajectories import SPLITS, coarsen
 from driftway.errors import DataError
 from tests.datasets import Counted, X, Y, example
 
@@ -137,10 +138,10 @@ pairs = st.lists(st.tuples(st.integers(-4, 3), st.integers(-6, 5)), max_size=12)
 
 
 @quick
-@given(pairs)
-def test_lazy_frames_are_numpys(places: list[tuple[int, int]]) -> None:
+@given(pairs, st.integers(1, 6))
+def test_lazy_frames_are_numpys(places: list[tuple[int, int]], together: int) -> None:
     rows, times = (np.array([place[i] for place in places], dtype=int) for i in (0, 1))
-    assert np.array_equal(Lazy(Counted(ARRAY))[rows, times], ARRAY[rows, times])
+    assert np.array_equal(Lazy(Counted(ARRAY, together=together))[rows, times], ARRAY[rows, times])
 
 
 @quick
@@ -164,6 +165,20 @@ def test_views_read_nothing_and_neighbours_are_read_together() -> None:
     assert reader.calls == []
     assert np.array_equal(lazy[[0, 0, 1, 0], [3, 1, 4, 2]], ARRAY[[2, 2, 0, 2], [4, 2, 5, 3]])
     assert sorted(reader.calls) == [(0, 5, 6), (2, 2, 5)]
+
+
+def test_frames_that_are_stored_as_one_are_read_once_in_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Counted(ARRAY, together=3)
+    assert np.array_equal(Lazy(reader)[[1, 1, 0, 1], [0, 2, 1, 5]], ARRAY[[1, 1, 0, 1], [0, 2, 1, 5]])
+    assert sorted(reader.calls) == [(0, 1, 2), (1, 0, 3), (1, 5, 6)]
+    reader.calls.clear()
+    monkeypatch.setattr(states, "BLOCK_BYTES", 2 * ARRAY[0, 0].nbytes)
+    reader.together = 2
+    assert np.array_equal(np.asarray(Lazy(reader)[[1]][:, ::-1]), ARRAY[[1], ::-1])
+    assert reader.calls == [(1, 0, 2), (1, 2, 4), (1, 4, 6)]
+    reader.calls.clear()
+    assert np.array_equal(np.asarray(Lazy(reader)), ARRAY)
+    assert reader.calls == [(row, 0, 6) for row in range(4)]
 
 
 @pytest.mark.parametrize("key", [0, (0, 1), (slice(None), [0, 1]), ([0, 1], [0]), (0, slice(None)), (0, 0, 0)], ids=str)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,7 +15,8 @@ import h5py
 import numpy as np
 import pytest
 
-from driftway.data import Axis, Fields, Trajectories, open_data, open_well, save_well, verify
+from driftway.data import Axis, Fields, Trajectories, open_data, open_well, save_well, save_zarr, verify
+from driftway.data.states import Lazy
 from driftway.errors import DataError, StorageError
 from tests.datasets import X, Y, bits, entries, example, flip
 
@@ -232,13 +236,24 @@ def rescaled(file: h5py.File) -> None:
     put(file["scalars"], "Each", [1, 2, 3], True, False)
 
 
+def unknown(file: h5py.File) -> None:
+    file["scalars/ParamA"][()] = np.nan
+
+
 def fieldless(file: h5py.File) -> None:
     for group, names in (("t0_fields", ["B"]), ("t1_fields", []), ("t2_fields", [])):
         file[group].attrs["field_names"] = names
 
 
 UNFIT: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
-    "density": (with_attributes("t0_fields/A", time_varying=False), "field 'A' varies with sample but not with time"),
+    "field": (lambda file: file["t1_fields"].pop("V"), "t1_fields lists 'V' in field_names and holds W: write it"),
+    "scalars": (lambda file: file["scalars"].pop("Each"), "scalars lists 'Each' in field_names and holds ParamA, S"),
+    "not a number": (unknown, "scalar 'ParamA' is nan, must be finite"),
+    "boundary": (
+        with_attributes("boundary_conditions/wall", bc_type="slip"),
+        "bc_type of boundary_conditions/wall is 'slip', must be one of PERIODIC, OPEN, WALL",
+    ),
+    "times of a field": (with_attributes("t0_fields/A", time_varying=False), r"\(2, 4, 5, 3\), must have \(2, 5, 3\)"),
     "shape": (
         with_attributes("t0_fields/C", dim_varying=[True, True]),
         r"'C' has the shape \(2, 4, 5\), must have \(2, 4, 5, 3\)",
@@ -258,6 +273,42 @@ def test_what_cannot_be_read_is_named(case: str, tmp_path: Path) -> None:
         open_well(tmp_path / "odd.h5")
     assert str(tmp_path / "odd.h5") in str(error.value) and "\n" not in str(error.value)
     assert len(verify(tmp_path / "odd.h5")) == 1
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 1, 5, 3), (1, 3, 5, 3), (2, 4, 3, 2)], ids=str)
+@pytest.mark.parametrize("packed", [False, True])
+def test_any_chunks_and_types_are_read_alike(chunks: tuple[int, ...] | None, packed: bool, tmp_path: Path) -> None:
+    def change(file: h5py.File) -> None:
+        for name, dimensions in (("t0_fields/A", 0), ("t1_fields/V", 1)):
+            values, about = file[name][()].astype(np.float64), dict(file[name].attrs)
+            del file[name]
+            whole = None if chunks is None else (*chunks, *(2,) * dimensions)
+            packing = {"compression": "gzip", "shuffle": True} if packed and chunks else {}
+            file.create_dataset(name, data=values, chunks=whole, **packing).attrs.update(about)
+
+    wrote = write_layout(tmp_path / "a.h5", change)
+    data = open_well(tmp_path / "a.h5")
+    assert isinstance(data.states, Lazy) and data.states.reader.together == (chunks[1] if packed and chunks else 1)
+    found = np.asarray(data.states)
+    assert bits(found[:, :, 0]) == bits(wrote["A"])
+    assert bits(found[:, :, 2:4]) == bits(np.moveaxis(wrote["V"], -1, 2))
+    assert bits(data.states[[1, 0, 1], [0, 3, 2]]) == bits(found[[1, 0, 1], [0, 3, 2]])
+
+
+def test_a_file_is_opened_once_by_each_process_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = open_well(save_well(example(), tmp_path / "data.h5")).states
+    expected, opens = bits(example().states[[4, 0], [6, 2]]), list[Path]()
+    file = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda path, *rest, **more: opens.append(path) or file(path, *rest, **more))
+    for _ in range(3):
+        assert bits(states[[4, 0], [6, 2]]) == expected
+    assert opens == [tmp_path / "data.h5"]
+    for kind in ("fork", "spawn"):
+        with multiprocessing.get_context(kind).Pool(1) as pool:
+            assert bits(pool.apply(states.__getitem__, (([4, 0], [6, 2]),))) == expected
+    with ThreadPoolExecutor(4) as threads:
+        found = threads.map(lambda n: bits(states[[n % 5] * 2, [n % 7, 3]]), range(60))
+        assert list(found) == [bits(example().states[[n % 5] * 2, [n % 7, 3]]) for n in range(60)]
 
 
 # --- folders -------------------------------------------------------------------------------------------------------
@@ -303,12 +354,118 @@ def test_files_of_different_data_sets_are_kept_apart(what: str, tmp_path: Path) 
     save_well(example(), tmp_path / "a.h5")
     save_well(example(**DIFFERENT[what]), tmp_path / "b.h5")
     with pytest.raises(
-        DataError, match=rf"b\.h5 and .*a\.h5 differ in {what}: they are two data sets, keep them apart"
+        DataError, match=rf"b\.h5 and .*a\.h5 differ in {what}.*: they are two data sets, keep them apart"
     ):
         open_well(tmp_path)
     save_well(example(frames=6), tmp_path / "b.h5", force=True)
-    with pytest.raises(DataError, match="differ in number of times"):
+    with pytest.raises(DataError, match=r"differ in number of times \(7 and 6\)"):
         open_well(tmp_path)
+
+
+def test_files_that_differ_say_by_what(tmp_path: Path) -> None:
+    save_well(example(), tmp_path / "a.h5")
+    save_well(example(parameters={"viscosity": np.ones(5)}), tmp_path / "b.h5")
+    with pytest.raises(DataError, match=r"scalars \(alpha in one of them alone\)"):
+        open_well(tmp_path)
+    states, axes = np.zeros((5, 7, 3, 3, 4), np.float32), (Axis.uniform("x", 3, 3.0), Y)
+    save_well(example(states=states, axes=axes, static={}, forcing={}), tmp_path / "b.h5", force=True)
+    with pytest.raises(DataError, match=r"grid \(6×4 and 3×4 points"):
+        open_well(tmp_path)
+
+
+# --- Rayleigh–Bénard as The Well has it ----------------------------------------------------------------------------
+
+WALLS = tuple(((1 - np.cos(np.pi * np.arange(5) / 4)) / 2).tolist())
+
+
+def write_convection(path: Path, rayleigh: float, prandtl: float, count: int) -> np.ndarray:
+    """One file of one parameter set, x periodic on [0, 4), walls at y = 0 and 1 and Chebyshev points between them."""
+    rng = np.random.default_rng(round(abs(rayleigh)))
+    shapes = {"t0_fields/buoyancy": (), "t0_fields/pressure": (), "t1_fields/velocity": (2,)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.attrs.update(dataset_name="rayleigh_benard", grid_type="cartesian", n_spatial_dims=2, n_trajectories=count)
+        file.attrs.update(simulation_parameters=["Rayleigh", "Prandtl"], Rayleigh=rayleigh, Prandtl=prandtl)
+        dimensions = file.create_group("dimensions")
+        dimensions.attrs["spatial_dims"] = ["x", "y"]
+        put(dimensions, "time", 0.25 * np.arange(6), False, True)
+        put(dimensions, "x", np.arange(8) / 2, False, False)
+        put(dimensions, "y", WALLS, False, False)
+        for name, kind, size in (("x_periodic", "PERIODIC", 8), ("y_wall", "WALL", 5)):
+            condition = file.create_group(f"boundary_conditions/{name}")
+            condition.attrs.update(associated_dims=[name[0]], associated_fields=[], bc_type=kind)
+            condition.attrs.update(sample_varying=False, time_varying=False)
+            condition["mask"] = np.isin(np.arange(size), [0, size - 1])
+        scalars = file.create_group("scalars")
+        scalars.attrs["field_names"] = ["Prandtl", "Rayleigh"]
+        put(scalars, "Prandtl", prandtl, False, False)
+        put(scalars, "Rayleigh", rayleigh, False, False)
+        for group, names in (("t0_fields", ["buoyancy", "pressure"]), ("t1_fields", ["velocity"]), ("t2_fields", [])):
+            file.create_group(group).attrs["field_names"] = names
+        for name, more in shapes.items():
+            group, _, field = name.partition("/")
+            put(file[group], field, rng.standard_normal((count, 6, 8, 5, *more)), True, True, dim_varying=[True, True])
+        return np.stack(
+            [
+                *(file[f"t0_fields/{n}"][()] for n in ("buoyancy", "pressure")),
+                *np.moveaxis(file["t1_fields/velocity"][()], -1, 0),
+            ],
+            2,
+        )
+
+
+def test_convection_in_files_of_one_parameter_set_and_any_number_of_trajectories(tmp_path: Path) -> None:
+    sets = [("train", 1e6, 0.5, 3), ("train", 1e8, 2.0, 1), ("valid", 1e7, 1.0, 1), ("test", 1e7, 1.0, 2)]
+    names = [f"data/{split}/rayleigh_benard_Rayleigh_{ra:g}_Prandtl_{pr:g}.hdf5" for split, ra, pr, _ in sets]
+    wrote = [write_convection(tmp_path / name, *about[1:]) for name, about in zip(names, sets, strict=True)]
+    data = open_data(tmp_path)
+    assert data.fields.names == ("buoyancy", "pressure", "velocity_x", "velocity_y")
+    assert data.boundary == ("periodic", "wall") and (data.axes[0].length, data.axes[1].length) == (4.0, 1.0)
+    assert data.axes[1].coordinates == pytest.approx(WALLS, abs=1e-6) and data.dt == 0.25
+    assert data.splits == ("train",) * 4 + ("valid",) + ("test",) * 2
+    assert bits(np.asarray(data.states)) == bits(np.concatenate(wrote))
+    assert data.parameters["Rayleigh"].tolist() == [1e6] * 3 + [1e8] + [1e7] * 3
+    assert data.parameters["Prandtl"].tolist() == [0.5] * 3 + [2.0] + [1.0] * 3
+    known = data.logarithm("Rayleigh").split("train")
+    assert known.parameter_names == ("Prandtl", "log10_Rayleigh")
+    batch = known.stride(2).window(1, 2).transitions().batch(np.arange(4))
+    assert bits(batch.target) == bits(np.concatenate(wrote[:2])[:, 4])
+    assert batch.conditioning.params is not None and batch.conditioning.params[:, 1].tolist() == [6.0] * 3 + [8.0]
+
+
+@pytest.mark.parametrize("value", [-1e6, 0.0])
+def test_a_parameter_without_a_logarithm_is_named(value: float, tmp_path: Path) -> None:
+    write_convection(tmp_path / "a.hdf5", 1e6, 1.0, 2)
+    write_convection(tmp_path / "b.hdf5", value, 1.0, 1)
+    data = open_data(tmp_path)
+    with pytest.raises(DataError, match=re.escape(f"parameter 'Rayleigh' is {value:g} for trajectory 2, must")):
+        data.logarithm("Rayleigh")
+    with pytest.raises(DataError, match="no parameter 'Ra' to take the logarithm of; there are Prandtl, Rayleigh"):
+        data.logarithm("Ra")
+    assert data.logarithm("Prandtl").fingerprint() != data.fingerprint()
+
+
+# --- static fields of each trajectory ------------------------------------------------------------------------------
+
+
+def test_each_trajectory_may_have_static_fields_of_its_own(tmp_path: Path) -> None:
+    own = np.random.default_rng(1).standard_normal((5, 6, 4)).astype(np.float32)
+    data = example(static={"mask": example().static["mask"], "density": own}, splits=None)
+    pieces = [data.select([0, 1, 2]), data.select([3, 4])]
+    for number, piece in enumerate(pieces):
+        save_well(piece, tmp_path / "well" / f"{number}.h5", name="channel")
+    for path in (tmp_path / "well", save_zarr(data, tmp_path / "data.zarr")):
+        back = open_data(path)
+        assert back.static.keys() == data.static.keys()
+        assert all(np.array_equal(back.static[name], data.static[name]) for name in data.static)
+        fields = back.select([4, 1]).conditioning(np.array([1, 0, 1]), np.array([0, 3, 5])).fields
+        assert fields is not None and bits(fields[:, 0]) == bits(own[[1, 4, 1]])
+        assert bits(fields[:, 1]) == bits(np.stack([data.static["mask"]] * 3))
+    with h5py.File(tmp_path / "well" / "1.h5") as file:
+        about = file["t0_fields/density"].attrs
+        assert (about["sample_varying"], about["time_varying"]) == (True, False)
+    with pytest.raises(DataError, match=r"'density' has the shape \(4, 6, 4\), must have \(6, 4\) or \(5, 6, 4\)"):
+        example(static={"density": own[:4]})
 
 
 def test_the_fingerprint_changes_with_files_and_splits(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from driftway import demo
 from driftway.data import open_data, save_zarr
-from driftway.data.trajectories import Axis
+from driftway.data.trajectories import Axis, Trajectories, Transition, Transitions
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, StorageError
 from driftway.metrics import crps, vrmse
@@ -77,6 +77,37 @@ def test_only_the_training_split_is_learned_from(chaos: Path, tmp_path: Path) ->
     assert float(mine.codec.codecs[0].std) == pytest.approx(train.std(), rel=1e-5)  # type: ignore[union-attr]
     increments = np.diff(train, axis=1).std() / train.std()
     assert float(mine.stepper.noise.scale) == pytest.approx(increments, rel=1e-4)  # type: ignore[union-attr]
+
+
+def test_nothing_but_batches_is_read_from_a_data_set_that_does_not_fit(
+    chaos: Path, flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory and from the disk, with any size of a block, a stepper and an autoencoder end in the same bits."""
+    data = chaos / "chaos.zarr"
+    whole = fit_stepper(strided(tmp_path, data, 2, training={"steps": 8}), tmp_path / "memory")
+    source = {"path": str(data), "stride": 2, "memory": 0.0}
+    monkeypatch.setattr(Trajectories, "load", lambda self: pytest.fail("the data set was loaded"))
+    monkeypatch.setattr(Rollouts, "__init__", lambda self, *about: None)
+    monkeypatch.setattr(Rollouts, "__call__", lambda self, model: {})
+    lazy = fit_stepper(small.experiment(tmp_path, data, data=source, training={"steps": 8}), tmp_path / "disk")
+    assert equal(whole, lazy)
+    source = {"path": str(flow / "flow.zarr"), "memory": 0.0}
+    lazy = fit_autoencoder(
+        small.experiment(tmp_path, flow / "flow.zarr", "autoencoder", data=source), tmp_path / "code"
+    )
+    assert equal(Emulator.load(flow / "autoencoder"), lazy)
+
+
+def test_an_autoencoder_reads_no_targets(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, batch = list[bool](), Transitions.batch
+
+    def noted(self: Transitions, indices: np.ndarray, targets: bool = True) -> Transition:
+        asked.append(targets)
+        return batch(self, indices, targets)
+
+    monkeypatch.setattr(Transitions, "batch", noted)
+    fit_autoencoder(small.experiment(tmp_path, flow / "flow.zarr", "autoencoder"), tmp_path / "run")
+    assert asked and not any(asked)
 
 
 def test_standardisation_is_as_the_configuration_has_it(tmp_path: Path) -> None:

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from driftway.data.files import verify as verify
     from driftway.data.moments import Statistics as Statistics
     from driftway.data.moments import statistics as statistics
+    from driftway.data.states import unwritten as unwritten
     from driftway.data.trajectories import Axis as Axis
     from driftway.data.trajectories import Conditioning as Conditioning
     from driftway.data.trajectories import Fields as Fields
     from driftway.data.trajectories import Trajectories as Trajectories
     from driftway.data.trajectories import Transition as Transition
-    from driftway.data.trajectories import unwritten as unwritten
     from driftway.data.well import open_well as open_well
     from driftway.data.well_folder import export_well as export_well
+    from driftway.data.well_statistics import save_statistics as save_statistics
     from driftway.data.well_writer import save_well as save_well
     from driftway.data.zarr_store import open_zarr as open_zarr
     from driftway.data.zarr_store import save_zarr as save_zarr
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "files": "inspect open_data verify",
-    "trajectories": "Axis Conditioning Fields Trajectories Transition unwritten",
+    "states": "unwritten",
+    "trajectories": "Axis Conditioning Fields Trajectories Transition",
     "well": "open_well",
     "well_folder": "export_well",
+    "well_statistics": "save_statistics",
     "well_writer": "save_well",
     "zarr_store": "open_zarr save_zarr write_zarr",
     "moments": "Statistics statistics",

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from driftway.data.moments import Scale
 from driftway.data.trajectories import SPLITS, Trajectories
 from driftway.data.well import SUFFIXES, open_well, verify_well
+from driftway.data.well_statistics import read_statistics
 from driftway.data.zarr_store import open_zarr, verify_zarr
 from driftway.errors import DataError
 
@@ -23,6 +25,7 @@ class Kind:
     matches: Callable[[Path], bool]
     open: Callable[[Path], Trajectories]
     verify: Callable[[Path], list[str]]
+    scale: Callable[[Path, Trajectories], Scale | None]
 
 
 def _is_zarr(path: Path) -> bool:
@@ -35,14 +38,19 @@ def _is_well(path: Path) -> bool:
 
 
 KINDS = [
-    Kind("zarr folder", _is_zarr, open_zarr, verify_zarr),
-    Kind("HDF5 files in The Well's layout", _is_well, open_well, verify_well),
+    Kind("zarr folder", _is_zarr, open_zarr, verify_zarr, lambda path, data: None),
+    Kind("HDF5 files in The Well's layout", _is_well, open_well, verify_well, read_statistics),
 ]
 
 
 def open_data(path: str | Path) -> Trajectories:
     """The data set at `path`; its states are read when they are needed."""
     return _kind(Path(path)).open(Path(path))
+
+
+def stored_scale(path: str | Path, data: Trajectories) -> Scale | None:
+    """What a file beside the data at `path` says of the fields' mean and deviation; None where there is none."""
+    return _kind(Path(path)).scale(Path(path), data)
 
 
 def verify(path: str | Path) -> list[str]:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from driftway.data.trajectories import Trajectories
 from driftway.errors import DataError
+
+BLOCK_BYTES = 32_000_000  # of the states that are looked at at once
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation of each field (C,), and where they are from."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    source: str = "computed"
 
 
 @dataclass(frozen=True)
@@ -20,26 +32,34 @@ class Statistics:
     minimum: np.ndarray
     maximum: np.ndarray
     count: int
+    increment_mean: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    @property
+    def scale(self) -> Scale:
+        """What standardisation needs of it."""
+        return Scale(self.mean, self.std)
 
 
 @dataclass
 class _Moments:
-    """Mean and sum of squared deviations, merged block by block (Chan, Golub & LeVeque 1979)."""
+    """Mean and sum of squared deviations of one field, merged block by block (Chan, Golub & LeVeque 1979)."""
 
     count: int = 0
-    mean: np.ndarray = field(default_factory=lambda: np.zeros(()))
-    deviation: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    mean: float = 0.0
+    deviation: float = 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """A block (n, C)."""
-        count, mean = len(values), values.mean(0)
-        total, shift = self.count + count, mean - self.mean
-        self.deviation = self.deviation + ((values - mean) ** 2).sum(0) + shift**2 * (self.count * count / total)
-        self.mean, self.count = self.mean + shift * (count / total), total
+        """A block of any shape, in float64."""
+        if values.size:
+            count, mean = values.size, float(values.mean())
+            rest = (values - mean).ravel()
+            total, shift = self.count + count, mean - self.mean
+            self.deviation += float(np.dot(rest, rest)) + shift**2 * (self.count * count / total)
+            self.mean, self.count = self.mean + shift * (count / total), total
 
     @property
-    def std(self) -> np.ndarray:
-        return np.sqrt(self.deviation / self.count)
+    def std(self) -> float:
+        return float(np.sqrt(self.deviation / max(self.count, 1)))
 
 
 def statistics(data: Trajectories) -> Statistics:
@@ -47,34 +67,42 @@ def statistics(data: Trajectories) -> Statistics:
 
     Raises DataError for a value that is not finite, and for a field that never changes.
     """
-    states, increments = _Moments(), _Moments()
-    low, high = np.full(len(data.fields), np.inf), np.full(len(data.fields), -np.inf)
+    channels = range(len(data.fields))
+    states, steps = [_Moments() for _ in channels], [_Moments() for _ in channels]
+    low, high = np.full(len(channels), np.inf), np.full(len(channels), -np.inf)
+    last = np.empty(0)
+    for row, first, block in _blocks(data):
+        _check_finite(data, block, row, first)
+        over = (0, *range(2, block.ndim))
+        low, high = np.minimum(low, block.min(over)), np.maximum(high, block.max(over))
+        both = np.concatenate([last, block]) if first else block
+        for channel in channels:
+            values = both[:, channel].astype(np.float64)
+            states[channel].add(values[len(both) - len(block) :])
+            steps[channel].add(np.diff(values, axis=0))
+        last = block[-1:]
+    mean, std = (np.array([getattr(moments, name) for moments in states]) for name in ("mean", "std"))
+    drift, step = (np.array([getattr(moments, name) for moments in steps]) for name in ("mean", "std"))
+    _check_varying(data, std, low, high)
+    return Statistics(mean, std, step, low, high, states[0].count, drift)
+
+
+def _blocks(data: Trajectories) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Trajectory, first frame, and frames (t, C, *S): whole trajectories, or as much as fits."""
+    length = max(1, BLOCK_BYTES // (4 * int(np.prod(data.shape[2:]))))
     for row in range(data.shape[0]):
-        block = np.asarray(data.states[[row]], dtype=np.float64)[0]
-        _check_finite(data, block, row)
-        values = _rows(block)
-        states.add(values)
-        low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
-        if len(block) > 1:
-            increments.add(_rows(np.diff(block, axis=0)))
-    _check_varying(data, states.std, low, high)
-    step = increments.std if increments.count else np.zeros(len(data.fields))
-    return Statistics(states.mean, states.std, step, low, high, states.count)
+        for first in range(0, data.shape[1], length):
+            yield row, first, np.asarray(data.states[[row], first : first + length])[0]
 
 
-def _rows(block: np.ndarray) -> np.ndarray:
-    """(t, C, *S) → (n, C)."""
-    return np.moveaxis(block, 1, -1).reshape(-1, block.shape[1])
-
-
-def _check_finite(data: Trajectories, block: np.ndarray, row: int) -> None:
-    bad = np.argwhere(~np.isfinite(block))
-    if len(bad):
+def _check_finite(data: Trajectories, block: np.ndarray, row: int, first: int) -> None:
+    if not np.isfinite(block).all():
+        bad = np.argwhere(~np.isfinite(block))
         time, channel = bad[0][:2]
         raise DataError(
-            f"field '{data.fields.names[channel]}' holds {block[tuple(bad[0])]} at trajectory {row}, frame {time} "
-            f"(of {data.shape[0]} and {data.shape[1]}, counted from 0), one of {len(bad)} such values in this "
-            "trajectory: fill them, or leave the trajectory out"
+            f"field '{data.fields.names[channel]}' holds {block[tuple(bad[0])]} at trajectory {row}, frame "
+            f"{first + time} (of {data.shape[0]} and {data.shape[1]}, counted from 0), one of {len(bad)} such values "
+            "in this trajectory: fill them, or leave the trajectory out"
         )
 
 

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from textwrap import shorten
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
+from driftway.data.states import Lazy
 from driftway.errors import DataError
 from driftway.randomness import generator
 
@@ -123,68 +124,6 @@ class Transition(NamedTuple):
         return Transition(self.source[:count], self.target[:count], Conditioning(*few))
 
 
-@runtime_checkable
-class Reader(Protocol):
-    """States on disk, opened when they are first read, in whichever process reads them."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, T, C, *S)."""
-        ...
-
-    def read(self, row: int, start: int, stop: int) -> np.ndarray:
-        """Frames start … stop − 1 of one trajectory: (t, C, *S), float32."""
-        ...
-
-
-class Lazy:
-    """States (N, T, C, *S) on disk that are indexed like an array and read only when they are looked at."""
-
-    def __init__(self, reader: Reader, rows: np.ndarray | None = None, times: np.ndarray | None = None):
-        self.reader = reader
-        self.rows = np.arange(reader.shape[0]) if rows is None else rows
-        self.times = np.arange(reader.shape[1]) if times is None else times
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), len(self.times), *self.reader.shape[2:])
-
-    def __getitem__(self, key: Any) -> Any:
-        """A view for `[rows]` and `[rows, slice]`; values (B, C, *S) for two lists of indices, as numpy has it."""
-        rows, times = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
-        if isinstance(times, slice):
-            if isinstance(rows, slice) or np.ndim(rows) == 1:
-                return Lazy(self.reader, self.rows[rows], self.times[times])
-        elif not isinstance(rows, slice) and np.ndim(rows) == np.ndim(times) == 1 and len(rows) == len(times):
-            return self._frames(self.rows[rows], self.times[times])
-        raise TypeError(
-            "states on disk take [rows], [rows, slice] or two lists of one length; `load()` takes any index"
-        )
-
-    def _frames(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Frames that follow one another are read together, since a chunk may hold several."""
-        frames = np.empty((len(rows), *self.shape[2:]), np.float32)
-        order = np.lexsort((times, rows))
-        jumps = (np.diff(rows[order]) != 0) | (np.diff(times[order]) > 1)
-        for run in np.split(order, np.flatnonzero(jumps) + 1) if len(order) else ():
-            first, last = int(times[run[0]]), int(times[run[-1]])
-            block = self.reader.read(int(rows[run[0]]), first, last + 1)
-            frames[run] = block if len(block) == len(run) else block[times[run] - first]
-        return frames
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        states = np.empty(self.shape, np.float32 if dtype is None else dtype)
-        first, last = int(self.times.min()), int(self.times.max())
-        for n, row in enumerate(self.rows.tolist()):
-            states[n] = self.reader.read(row, first, last + 1)[self.times - first]
-        return states
-
-
-def unwritten(*shape: int) -> np.ndarray:
-    """States that take no memory, for the template of a data set that is still to be written."""
-    return np.broadcast_to(np.float32(np.nan), shape)
-
-
 @dataclass(frozen=True, repr=False)
 class Trajectories:
     """A data set: states (N, T, C, *S) at equal time steps, what their channels and axes mean, and what is known.
@@ -193,7 +132,7 @@ class Trajectories:
         states: float32, a numpy array or `Lazy`
         dt: time between two states, in `time_units`
         parameters: name → (N,), numbers that a trajectory's physics depend on
-        static: name → (*S), fields that never change, such as orography
+        static: name → (*S), fields that never change, such as orography, or (N, *S), one for each trajectory
         forcing: name → (T, *S), fields that are known in advance
         splits: 'train', 'valid' or 'test' for each trajectory; without them `split` draws 80, 10 and 10 %
         attributes: where the data come from
@@ -228,11 +167,13 @@ class Trajectories:
         if self.splits is not None and (len(self.splits) != self.shape[0] or not set(self.splits) <= set(SPLITS)):
             raise DataError(f"splits must name {', '.join(SPLITS)} for each of the {self.shape[0]} trajectories")
         self._check_names()
-        wanted = {"parameters": self.shape[:1], "static": space, "forcing": (self.shape[1], *space)}
-        for kind, shape in wanted.items():
+        count, frames = self.shape[:2]
+        wanted = {"parameters": [(count,)], "static": [space, (count, *space)], "forcing": [(frames, *space)]}
+        for kind, shapes in wanted.items():
             for name, values in getattr(self, kind).items():
-                if values.shape != shape:
-                    raise DataError(f"{kind} '{name}' has the shape {values.shape}, must have {shape}")
+                if values.shape not in shapes:
+                    meant = " or ".join(map(str, shapes))
+                    raise DataError(f"{kind} '{name}' has the shape {values.shape}, must have {meant}")
 
     def _check_kinds(self) -> None:
         if not hasattr(self.states, "shape"):
@@ -286,9 +227,35 @@ class Trajectories:
             self,
             states=self.states[at],
             parameters={name: values[at] for name, values in self.parameters.items()},
+            static={name: values[at] if self._own(values) else values for name, values in self.static.items()},
             splits=None if self.splits is None else tuple(self.splits[row] for row in at),
             digest=self._derived("rows", at.tolist()),
         )
+
+    def logarithm(self, *names: str) -> Trajectories:
+        """The same with the logarithm log₁₀ p of some parameters in place of p, by the name log10_p.
+
+        Raises DataError for a parameter that there is not, and for one that is not above 0.
+        """
+        found = dict(self.parameters)
+        for name in names:
+            if name not in found:
+                raise DataError(
+                    f"no parameter '{name}' to take the logarithm of; there are {', '.join(found) or 'none'}"
+                )
+            values = found.pop(name)
+            bad = np.flatnonzero(~(values > 0))
+            if len(bad):
+                raise DataError(
+                    f"parameter '{name}' is {values[bad[0]]:g} for trajectory {bad[0]}, must be above 0 where its "
+                    "logarithm is taken: correct it, or leave the trajectory out"
+                )
+            found[f"log10_{name}"] = np.log10(values)
+        return replace(self, parameters=found, digest=self._derived("logarithm", names))
+
+    def _own(self, static: np.ndarray) -> bool:
+        """Whether each trajectory has a static field of its own."""
+        return static.ndim > len(self.axes)
 
     def split(self, name: str, seed: int = 0) -> Trajectories:
         """The trajectories of 'train', 'valid' or 'test'; no trajectory is in two of them."""
@@ -325,7 +292,8 @@ class Trajectories:
 
     def conditioning(self, rows: np.ndarray, times: np.ndarray) -> Conditioning:
         """What a step from the frames (rows[i], times[i]) may know: fields (B, F, *S), parameters (B, P) by name."""
-        fixed = [np.broadcast_to(self.static[name], (len(rows), *self.shape[3:])) for name in sorted(self.static)]
+        static = [self.static[name] for name in sorted(self.static)]
+        fixed = [x[rows] if self._own(x) else np.broadcast_to(x, (len(rows), *self.shape[3:])) for x in static]
         moving = [self.forcing[name][times] for name in sorted(self.forcing)]
         numbers = [self.parameters[name][rows] for name in self.parameter_names]
         return Conditioning(_stacked([*fixed, *moving]), _stacked(numbers))
@@ -364,12 +332,15 @@ class Transitions:
     def _per_row(self) -> int:
         return self.data.shape[1] - self.stride
 
-    def batch(self, indices: np.ndarray) -> Transition:
-        """The transitions with these numbers, as float32 tensors on the CPU."""
+    def batch(self, indices: np.ndarray, targets: bool = True) -> Transition:
+        """The transitions with these numbers, as float32 tensors on the CPU; `targets` may be left out for sources."""
         rows, times = np.divmod(np.asarray(indices), self._per_row)
-        both = self.data.states[np.concatenate([rows, rows]), np.concatenate([times, times + self.stride])]
-        source, target = np.split(both, 2)
-        return Transition(_tensor(source), _tensor(target), self.data.conditioning(rows, times))
+        if not targets:
+            source = torch.from_numpy(np.asarray(self.data.states[rows, times], np.float32))
+            return Transition(source, source, self.data.conditioning(rows, times))
+        frames = np.stack([times, times + self.stride], 1).ravel()  # each pair side by side, as it is read
+        both = torch.from_numpy(np.asarray(self.data.states[rows.repeat(2), frames], np.float32))
+        return Transition(both[0::2], both[1::2], self.data.conditioning(rows, times))
 
 
 def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -1,98 +1,32 @@
 """Data sets in The Well's HDF5 layout, read file by file when needed. `driftway.data.well_writer` writes them.
 
 A vector field v on the axes x, y is the channels v_x, v_y, a tensor field the channels v_xx, v_xy, …; scalars are
-parameters. Fields and scalars that change with neither sample nor time are static, with time alone forcing.
+parameters. Fields that do not change with time are static, those that change with time alone forcing.
 Reference: Ohana et al. 2024 (arXiv 2412.00568).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from driftway.data.trajectories import SPLITS, Axis, Fields, Lazy, Trajectories
+from driftway.data.states import Lazy
+from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
+from driftway.data.well_reader import UNREADABLE, Field, WellReader, damaged, frames_together, opened
 from driftway.errors import DataError
 from driftway.storage import stamp
 
 SUFFIXES = (".hdf5", ".h5")
 BOUNDARIES = {"PERIODIC": "periodic", "OPEN": "open", "WALL": "wall"}
-UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
-STATE, STATIC, FORCING = (True, True), (False, False), (False, True)
-"""(sample_varying, time_varying) of what is read."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """Where one scalar, vector or tensor is, and the axes along which it is constant and has one value."""
-
-    group: str
-    name: str
-    order: int
-    unit: str = "1"
-    constant: tuple[int, ...] = ()
-
-    def channels(self, axes: tuple[str, ...]) -> list[str]:
-        """The names of its components."""
-        suffixes = ("".join(part) for part in product(axes, repeat=self.order))
-        return [f"{self.name}_{suffix}" if suffix else self.name for suffix in suffixes]
-
-    def stored(self, file: Any) -> Any:
-        """The data set that holds it."""
-        return file[self.group][self.name]
-
-    def components(self, values: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
-        """Stored frames as (t, D^order, *S)."""
-        if self.constant:
-            values = np.expand_dims(values, tuple(1 + axis for axis in self.constant))
-            values = np.broadcast_to(values, (len(values), *space, *values.shape[1 + len(space) :]))
-        return np.moveaxis(values.reshape(len(values), *space, -1), -1, 1)
-
-
-@dataclass(frozen=True)
-class WellReader:
-    """The trajectories of several files, one after the other."""
-
-    files: tuple[Path, ...]
-    counts: tuple[int, ...]
-    fields: tuple[Field, ...]
-    shape: tuple[int, ...]
-
-    def read(self, row: int, start: int, stop: int) -> np.ndarray:
-        ends = list(accumulate(self.counts))
-        number = bisect_right(ends, row)
-        path, inside = self.files[number], row - ends[number] + self.counts[number]
-        try:
-            stored = _opened(path, self.fields, os.getpid())
-            frames = [
-                field.components(values[inside, start:stop], self.shape[3:])
-                for field, values in zip(self.fields, stored, strict=True)
-            ]
-        except UNREADABLE as error:
-            raise _damaged(path, error) from error
-        return np.concatenate(frames, 1, dtype=np.float32)
-
-
-@lru_cache(maxsize=16)
-def _opened(path: Path, fields: tuple[Field, ...], process: int) -> list[Any]:
-    """The data sets of some fields, once per process: HDF5 handles do not survive a fork."""
-    file = h5py.File(path, "r")
-    return [field.stored(file) for field in fields]
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    size = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
-    cause = " ".join(str(error).split())
-    return DataError(f"{path} ({size}) is not a readable file of The Well's layout: {cause}; copy it again")
+STATE, STATIC, OWN, FORCING = (True, True), (False, False), (True, False), (False, True)
+"""(sample_varying, time_varying) of the states, of what never changes, of what each trajectory has of its own, and of
+what is known in advance."""
 
 
 # --- several files -------------------------------------------------------------------------------------------------
@@ -100,7 +34,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def open_well(path: str | Path) -> Trajectories:
     """One file, a folder of files, or a folder with train, valid and test (in it or in `data/`)."""
-    _opened.cache_clear()
+    opened.cache_clear()
     files = list(_files(Path(path)))
     parts = [_described(file) for file, _ in files]
     first, counts = parts[0], tuple(part.count for part in parts)
@@ -112,14 +46,15 @@ def open_well(path: str | Path) -> Trajectories:
     names = [(name, field.unit) for field in first.fields for name in field.channels(axes)]
     shape = (sum(counts), first.frames, len(names), *(len(axis) for axis in first.axes))
     splits = [split for (_, split), count in zip(files, counts, strict=True) for _ in range(count)]
+    together = max(part.together for part in parts)
     return Trajectories(
-        states=Lazy(WellReader(tuple(file for file, _ in files), counts, first.fields, shape)),
+        states=Lazy(WellReader(tuple(file for file, _ in files), counts, first.fields, shape, together)),
         fields=Fields(tuple(name for name, _ in names), tuple(unit for _, unit in names)),
         axes=first.axes,
         dt=first.dt,
         time_units=first.time_units,
         parameters={name: np.concatenate([part.parameters[name] for part in parts]) for name in first.parameters},
-        static=first.static,
+        static=first.static | {name: np.concatenate([part.own[name] for part in parts]) for name in first.own},
         forcing=first.forcing,
         splits=tuple(splits) if all(splits) else None,
         attributes={"dataset_name": first.name},
@@ -177,18 +112,22 @@ class _Part:
     count: int
     frames: int
     parameters: Mapping[str, np.ndarray]
-    static: Mapping[str, np.ndarray]
-    forcing: Mapping[str, np.ndarray]
+    static: dict[str, np.ndarray]
+    own: dict[str, np.ndarray]
+    forcing: dict[str, np.ndarray]
+    together: int
 
     def difference(self, other: _Part) -> str | None:
         """What keeps two files from being one data set."""
+        grids = ("×".join(str(len(axis)) for axis in part.axes) for part in (self, other))
+        alone = ", ".join(sorted(self.parameters.keys() ^ other.parameters.keys()))
         same = {
             "fields": self.fields == other.fields,
-            "grid": self.axes == other.axes,
-            "number of times": self.frames == other.frames,
+            f"grid ({' and '.join(grids)} points, their coordinates or boundaries)": self.axes == other.axes,
+            f"number of times ({self.frames} and {other.frames})": self.frames == other.frames,
             "time step": np.isclose(self.dt, other.dt, rtol=1e-3) and self.time_units == other.time_units,
-            "scalars": self.parameters.keys() == other.parameters.keys(),
-            "static fields": _equal(self.static, other.static),
+            f"scalars ({alone} in one of them alone)": not alone,
+            "static fields": _equal(self.static, other.static) and self.own.keys() == other.own.keys(),
             "forcing": _equal(self.forcing, other.forcing),
         }
         return next((name for name, equal in same.items() if not equal), None)
@@ -203,11 +142,11 @@ def _described(path: Path) -> _Part:
         with h5py.File(path, "r") as file:
             return _part(path, file)
     except UNREADABLE as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _part(path: Path, file: Any) -> _Part:
-    axes = tuple(_axis(file, name) for name in _texts(file["dimensions"].attrs["spatial_dims"]))
+    axes = tuple(_axis(path, file, name) for name in _texts(file["dimensions"].attrs["spatial_dims"]))
     names, space = tuple(axis.name for axis in axes), tuple(len(axis) for axis in axes)
     fields = list(_fields(path, file, len(axes)))
     states = tuple(field for field, kind in fields if kind == STATE)
@@ -218,11 +157,13 @@ def _part(path: Path, file: Any) -> _Part:
         _check_shape(path, field.stored(file), field, kind, (count, frames, *space))
     parameters, series = _scalars(path, file, count, frames)
     static = {name: values[0] for name, values in _known(file, fields, STATIC, names, space).items()}
+    own = _known(file, fields, OWN, names, space)
     forcing = {name: np.broadcast_to(v.reshape(-1, *(1,) * len(space)), (frames, *space)) for name, v in series.items()}
     forcing |= _known(file, fields, FORCING, names, space)
     dt, units = _time_step(file, frames)
     name = _text(file.attrs.get("dataset_name", ""))
-    return _Part(name, states, axes, dt, units, count, frames, parameters, static, forcing)
+    together = max(frames_together(field.stored(file)) for field in states)
+    return _Part(name, states, axes, dt, units, count, frames, parameters, static, own, forcing, together)
 
 
 def _fields(path: Path, file: Any, space: int) -> Iterator[tuple[Field, tuple[bool, bool]]]:
@@ -230,19 +171,24 @@ def _fields(path: Path, file: Any, space: int) -> Iterator[tuple[Field, tuple[bo
     for order in range(3):
         group = f"t{order}_fields"
         for name in _names(file, group):
-            about = file[group][name].attrs
+            about = _listed(path, file, group, name).attrs
             kind = bool(about.get("sample_varying", True)), bool(about.get("time_varying", True))
-            if kind not in (STATE, STATIC, FORCING):
-                raise DataError(
-                    f"{path}: field '{name}' varies with sample but not with time, which is not read: "
-                    "take it out of field_names"
-                )
             constant = tuple(axis for axis, varies in enumerate(about.get("dim_varying", [True] * space)) if not varies)
             yield Field(group, name, order, _text(about.get("units", "1")), constant), kind
 
 
 def _names(file: Any, group: str) -> list[str]:
     return _texts(file[group].attrs.get("field_names", [])) if group in file else []
+
+
+def _listed(path: Path, file: Any, group: str, name: str) -> Any:
+    """A data set that field_names lists."""
+    if name not in file[group]:
+        raise DataError(
+            f"{path}: {group} lists '{name}' in field_names and holds {', '.join(file[group]) or 'nothing'}: write it, "
+            "or take it out of field_names"
+        )
+    return file[group][name]
 
 
 def _check_shape(path: Path, stored: Any, field: Field, kind: tuple[bool, bool], shape: tuple[int, ...]) -> None:
@@ -260,12 +206,12 @@ def _known(
     axes: tuple[str, ...],
     space: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
-    """Static fields (1, *S) or forcing (T, *S), by the names of their components."""
+    """Static fields (1, *S), those of each trajectory (N, *S) or forcing (T, *S), by the names of their components."""
     found: dict[str, np.ndarray] = {}
     for field, kind in fields:
         if kind == wanted:
             values = field.stored(file)[()]
-            frames = field.components(values if kind[1] else values[np.newaxis], space)
+            frames = field.components(values if any(kind) else values[np.newaxis], space)
             found |= zip(field.channels(axes), np.moveaxis(frames, 1, 0), strict=True)
     return found
 
@@ -274,12 +220,17 @@ def _scalars(path: Path, file: Any, count: int, frames: int) -> tuple[dict[str, 
     """Numbers per trajectory (N,), and those that change with time (T,)."""
     parameters, series = {}, {}
     for name in _names(file, "scalars"):
-        stored = file["scalars"][name]
+        stored = _listed(path, file, "scalars", name)
         values = np.asarray(stored, dtype=np.float64).reshape(-1)
         moving, size = bool(stored.attrs.get("time_varying", False)), len(values)
         if size not in (1, frames if moving else count) or (moving and stored.attrs.get("sample_varying", False)):
             raise DataError(
                 f"{path}: scalar '{name}' has the shape {stored.shape}; must be one, one per trajectory or time"
+            )
+        if not np.isfinite(values).all():
+            raise DataError(
+                f"{path}: scalar '{name}' is {values[~np.isfinite(values)][0]}, must be finite: write its value, or "
+                "take it out of field_names"
             )
         (series if moving else parameters)[name] = np.broadcast_to(values, (frames if moving else count,)).copy()
     return parameters, series
@@ -297,10 +248,10 @@ def _time_step(file: Any, frames: int) -> tuple[float, str]:
     return step, _text(stored.attrs.get("units", "1"))
 
 
-def _axis(file: Any, name: str) -> Axis:
+def _axis(path: Path, file: Any, name: str) -> Axis:
     stored = file["dimensions"][name]
     points = np.asarray(stored, dtype=float).reshape(-1)
-    boundary = _boundary(file, name)
+    boundary = _boundary(path, file, name)
     about = stored.attrs
     return Axis(
         name,
@@ -312,15 +263,18 @@ def _axis(file: Any, name: str) -> Axis:
     )
 
 
-def _boundary(file: Any, name: str) -> str:
+def _boundary(path: Path, file: Any, name: str) -> str:
     """What happens at the ends of an axis; walls inside the domain do not count, nor does a mask without a point."""
     found = set()
-    for condition in file["boundary_conditions"].values():
-        dims = _texts(condition.attrs["associated_dims"])
+    for label, condition in file["boundary_conditions"].items():
+        dims, kind = _texts(condition.attrs["associated_dims"]), _text(condition.attrs["bc_type"])
+        if kind.upper() not in BOUNDARIES:
+            known = ", ".join(BOUNDARIES)
+            raise DataError(f"{path}: bc_type of boundary_conditions/{label} is '{kind}', must be one of {known}")
         if name in dims:
             mask = np.moveaxis(np.asarray(condition["mask"]), dims.index(name) - len(dims), 0)
             if mask[[0, -1]].any() or not mask.any():
-                found.add(BOUNDARIES[_text(condition.attrs["bc_type"]).upper()])
+                found.add(BOUNDARIES[kind.upper()])
     return next((kind for kind in BOUNDARIES.values() if kind in found), "open")
 
 

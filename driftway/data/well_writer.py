@@ -76,7 +76,7 @@ def _write_boundary(group: Any, axis: Axis) -> None:
 
 def _write_fields(data: Trajectories, file: Any, axes: list[str], held: HeldFile) -> None:
     groups = [file.create_group(f"t{order}_fields") for order in range(3)]
-    named = _grouped(data.fields, axes)
+    named = grouped(data.fields, axes)
     for order, group in enumerate(groups):
         own = [field for field, kind, _ in named if kind == order]
         group.attrs["field_names"] = [*own, *(() if order else (*data.static, *data.forcing))]
@@ -89,12 +89,12 @@ def _write_fields(data: Trajectories, file: Any, axes: list[str], held: HeldFile
             states = np.asarray(data.states[[row]])[0][:, channels]
             stored[row] = np.moveaxis(states, 1, -1).reshape(shape[1:])
             held.check()
-    for known, kind in ((data.static, STATIC), (data.forcing, FORCING)):
-        for key, values in known.items():
-            _put(groups[0], key, values, kind).attrs["dim_varying"] = [True] * len(axes)
+    static = ((key, values, (values.ndim > len(axes), False)) for key, values in data.static.items())
+    for key, values, kind in (*static, *((key, values, FORCING) for key, values in data.forcing.items())):
+        _put(groups[0], key, values, kind).attrs["dim_varying"] = [True] * len(axes)
 
 
-def _grouped(fields: Fields, axes: list[str]) -> list[tuple[str, int, list[int]]]:
+def grouped(fields: Fields, axes: list[str]) -> list[tuple[str, int, list[int]]]:
     """(field, order of the tensor, channels): v_x and v_y of one unit on the axes x, y are one vector, and so on."""
     found: list[tuple[str, int, list[int]]] = []
     left = dict(zip(fields.names, fields.units, strict=True))

@@ -20,7 +20,8 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from driftway.data.trajectories import SPLITS, Axis, Fields, Lazy, Trajectories
+from driftway.data.states import Lazy
+from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
 from driftway.errors import DataError
 from driftway.storage import atomic_folder, explained, sha256, stamp
 
@@ -145,7 +146,8 @@ def _described(data: Trajectories) -> xr.Dataset:
         about = {"boundary": axis.boundary, "length": axis.length, "units": axis.units, "symmetry": axis.symmetry}
         coordinates[axis.name] = (axis.name, np.asarray(axis.coordinates), about)
     variables: dict[str, Any] = {name: ("trajectory", np.asarray(v)) for name, v in data.parameters.items()}
-    variables |= {name: (axes, np.asarray(v)) for name, v in data.static.items()}
+    for name, values in data.static.items():
+        variables[name] = (axes if values.ndim == len(axes) else ["trajectory", *axes], values)
     variables |= {name: (["time", *axes], np.asarray(v)) for name, v in data.forcing.items()}
     if data.splits is not None:
         variables["split"] = ("trajectory", np.array([SPLITS.index(s) for s in data.splits], np.int8), SPLIT_FLAGS)
@@ -168,23 +170,22 @@ def _write_sums(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ZarrReader:
-    """The fields of a zarr folder as states."""
+    """The fields of a zarr folder as states; a chunk holds `together` frames."""
 
     path: Path
     names: tuple[str, ...]
     shape: tuple[int, ...]
+    together: int
 
-    def read(self, row: int, start: int, stop: int) -> np.ndarray:
-        return np.stack([self._frames(name, row, start, stop) for name in self.names], 1)
-
-    def _frames(self, name: str, row: int, start: int, stop: int) -> np.ndarray:
-        try:
-            return np.asarray(_array(self.path, name)[row, start:stop], dtype=np.float32)
-        except UNREADABLE as error:
-            raise DataError(
-                f"{self.path}: field '{name}' of trajectory {row} is damaged ({_line(error)}); `driftway data verify` "
-                "lists the files, copy or make them again"
-            ) from error
+    def read(self, row: int, start: int, out: np.ndarray) -> None:
+        for channel, name in enumerate(self.names):
+            try:
+                out[:, channel] = _array(self.path, name)[row, start : start + len(out)]
+            except UNREADABLE as error:
+                raise DataError(
+                    f"{self.path}: field '{name}' of trajectory {row} is damaged ({_line(error)}); `driftway data "
+                    "verify` lists the files, copy or make them again"
+                ) from error
 
 
 @lru_cache(maxsize=64)
@@ -196,7 +197,7 @@ def open_zarr(path: str | Path) -> Trajectories:
     """A data set on disk, checked for missing files; its states are read when they are needed.
 
     Any zarr group will do whose fields have the dims (trajectory, time, *axes): what has the dims (trajectory) is a
-    parameter, (*axes) static, (time, *axes) forcing.
+    parameter, (*axes) or (trajectory, *axes) static, (time, *axes) forcing.
     """
     path = Path(path)
     sums = _read_sums(path)
@@ -235,14 +236,15 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     if odd is not None:
         raise DataError(f"{path}: '{odd}' has the dims {variables[odd].dims}, '{names[0]}' {variables[names[0]].dims}")
     sizes = (dataset.sizes["trajectory"], dataset.sizes["time"], len(names), *(dataset.sizes[dim] for dim in space))
+    together = max(variables[name].encoding["chunks"][1] for name in names)
     return Trajectories(
-        states=Lazy(ZarrReader(path, names, sizes)),
+        states=Lazy(ZarrReader(path, names, sizes, together)),
         fields=Fields(names, tuple(str(variables[name].attrs.get("units", "1")) for name in names)),
         axes=tuple(_axis(dataset, name) for name in space),
         dt=_time_step(path, dataset),
         time_units=_time_units(dataset),
         parameters=_with_dims(variables, ("trajectory",)),
-        static=_with_dims(variables, space),
+        static=_with_dims(variables, space, ("trajectory", *space)),
         forcing=_with_dims(variables, ("time", *space)),
         splits=_splits(path, dataset),
         attributes={k: v for k, v in dataset.attrs.items() if k not in RESERVED},
@@ -250,9 +252,9 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     )
 
 
-def _with_dims(variables: Mapping[str, xr.DataArray], dims: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Numbers with these dims, by name; the names of runs and the like are passed over."""
-    found = {name: v for name, v in variables.items() if v.dims == dims and v.dtype.kind in "biuf" and name != "split"}
+def _with_dims(variables: Mapping[str, xr.DataArray], *dims: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Numbers with any of these dims, by name; the names of runs and the like are passed over."""
+    found = {name: v for name, v in variables.items() if v.dims in dims and v.dtype.kind in "biuf" and name != "split"}
     return {name: found[name].values for name in sorted(found)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from driftway.metrics import Distance
 from driftway.progress import progress
 
 STATES = 1000
+SAMPLE_BYTES, LEAST = 256_000_000, 32  # of the states that are looked at at once, and how many are in any case
 DOUBLINGS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -76,7 +78,7 @@ def diagnose(
     Arguments:
         data: trajectories; eight give intervals, thirty-two the distances between laws
         lags: in frames, by default 1, 2, 4, … up to 64 and half of the frames
-        states: at most how many of them are looked at for each lag
+        states: at most how many of them are looked at for each lag, and no more than 256 MB of them
         components: directions along which laws are compared, by default a quarter of the samples and at most 16
 
     Raises DataError for a single frame, a field that never changes, values that are not finite, lags that the data do
@@ -84,6 +86,7 @@ def diagnose(
     """
     checked(data)
     chosen = _lags(data, lags)
+    states = min(states, max(LEAST, SAMPLE_BYTES // (4 * math.prod(data.shape[2:]))))
     scale, boundary = scale_of(data, states), data.boundary
     layout = Layout(data.fields, data.axes, data.dt, data.time_units)
     lengths = [axis.length for axis in data.axes]
