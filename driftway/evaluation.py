@@ -138,7 +138,7 @@ def _tally(
         ):
             tally.add(*_scores(ensemble, states, layout, weights))
             if given is not None:
-                tally.measured.append(measure(ensemble, layout, given[row]))
+                tally.measured.append(measure(ensemble, layout, given[row]).condensed())
             task.advance()
     return tally
 
@@ -314,7 +314,8 @@ def _physics(
     """Quantities and profiles of forecasts against the truth's, and their names."""
     if given is None:
         return {}, {}
-    happened = [measure(states, layout, known) for states, known in zip(_states(truth, layout), given, strict=True)]
+    pairs = zip(_states(truth, layout), given, strict=True)
+    happened = [measure(states[None], layout, known).condensed() for states, known in pairs]
     methods = {name: tally.measured for name, tally in tallies.items()}
     return compared(methods, happened, layout, list(given[0]))
 

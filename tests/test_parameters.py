@@ -16,6 +16,7 @@ from driftway.data import Trajectories, save_zarr
 from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
+from driftway.forecasting import forecast_run
 from driftway.metrics import rmse
 from driftway.networks import NETWORKS
 from driftway.networks.autoencoder import Autoencoder
@@ -178,6 +179,17 @@ def test_forecasts_say_what_is_beyond_the_range_and_refuse_what_has_no_logarithm
     assert found.attrs["beyond"] == "rate = 3 to 4 lies outside the 0.02 to 2 that it was trained at"
     with pytest.raises(DataError, match="parameter 'rate' is -1 in trajectory 1 and must be positive"):
         forecast(np.array([0.02, -1.0, 1.0, 1.0]))
+
+
+def test_the_command_says_what_is_beyond_too(tmp_path: Path) -> None:
+    fitted(tmp_path, whole(), "some", training={"steps": 2})
+    rates = np.concatenate([whole().parameters["rate"][:-1], [5.0]])
+    other = save_zarr(replace(whole(), parameters={"rate": rates}), tmp_path / "other.zarr")
+    with pytest.warns(UserWarning, match="extrapolation"):
+        found = forecast_run(tmp_path / "some", other, tmp_path / "f.zarr", leads=1, members=1)
+    assert found["beyond"] == "rate = 5 lies outside the 0.02 to 2 that it was trained at"
+    inside = forecast_run(tmp_path / "some", tmp_path / "some.zarr", tmp_path / "g.zarr", leads=1, members=1)
+    assert "beyond" not in inside
 
 
 def test_an_autoencoder_says_its_parameters_too(tmp_path: Path) -> None:

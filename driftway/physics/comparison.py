@@ -34,7 +34,8 @@ def compared(
 ) -> tuple[dict[str, Variable], dict[str, list[str]]]:
     """Variables and coordinates of what each method's quantities and profiles have in common with the truth's.
 
-    methods: name → for every initial state quantities (M, L, Q) and profiles (M, L, P, n); truth: the same without M
+    methods: name → for every initial state quantities (M, L, Q), and profiles as `Measured.condensed` leaves them;
+        truth: the same of one member
 
     `physics` (method, quantity, lead_time) is the mean over members and initial states, `…_q05` and `…_q95` the range
     of 90 % of them, `physics_quantiles` (…, share) the values below which a share of all members, initial states and
@@ -49,11 +50,9 @@ def compared(
     found: dict[str, Variable] = {}
     tables = [available(table, layout, parameters) for table in (QUANTITIES, PROFILES)]
     if tables[0]:
-        found |= _quantities({name: _stacked(all_, 0) for name, all_ in methods.items()}, _stacked(truth, 0)[:, None])
+        found |= _quantities({name: _stacked(all_, 0) for name, all_ in methods.items()}, _stacked(truth, 0))
     if tables[1]:
-        found |= _profiles(
-            {name: _stacked(all_, 1) for name, all_ in methods.items()}, _stacked(truth, 1)[:, None], layout
-        )
+        found |= _profiles({name: _stacked(all_, 1) for name, all_ in methods.items()}, _stacked(truth, 1), layout)
     return found, {**_named("quantity", tables[0]), **_named("profile", tables[1])}
 
 
@@ -67,7 +66,7 @@ def _about(name: str) -> dict[str, str]:
 
 
 def _stacked(measured: Sequence[Measured], part: int) -> Tensor:
-    """(N, M, L, …), infinities being NaN."""
+    """(N, M, L, Q) or (N, P, n), infinities being NaN."""
     values = torch.stack([states[part] for states in measured])
     return values.masked_fill(~values.isfinite(), torch.nan)
 
@@ -92,7 +91,7 @@ def _quantities(methods: Mapping[str, Tensor], truth: Tensor) -> dict[str, Varia
 def _described(values: Tensor) -> dict[str, Tensor]:
     """Mean and range (Q, L) by lead time, and quantiles (Q, shares), of values (N, M, L, Q)."""
     pooled = values.flatten(0, 1)
-    low, high = pooled.quantile(torch.tensor(LEVELS, dtype=pooled.dtype), 0)
+    low, high = _quantiles(pooled, torch.tensor(LEVELS, dtype=torch.float64))
     quantiles = _quantiles(values.flatten(0, 2), _shares(SHARES))
     return {"physics": pooled.mean(0).T, "physics_q05": low.T, "physics_q95": high.T, "physics_quantiles": quantiles.T}
 
@@ -116,7 +115,7 @@ def _shares(count: int) -> Tensor:
 
 
 def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
-    """Values of the inverse distribution function of each column, (shares, Q); NaN where a column has any."""
+    """The inverse distribution function of values (n, …) along the first axis, (shares, …); NaN where there is any."""
     ordered = values.sort(0).values
     found = ordered[(shares * len(ordered)).long().clamp_max(len(ordered) - 1)]
     return found.masked_fill(values.isnan().any(0), torch.nan)
@@ -128,8 +127,8 @@ def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
 def _profiles(methods: Mapping[str, Tensor], truth: Tensor, layout: Layout) -> dict[str, Variable]:
     axis = layout.axes[layout.boundary.index("wall")]
     weights = torch.from_numpy(rule(axis).weights.copy())
-    means = torch.stack([values.mean((0, 1, 2)) for values in methods.values()])
-    happened = truth.mean((0, 1, 2))
+    means = torch.stack([values.mean(0) for values in methods.values()])
+    happened = truth.mean(0)
     errors = (((means - happened).square() @ weights) / (happened.square() @ weights)).sqrt()
     return {
         "profiles": (("method", "profile", "level"), means.numpy(), {}),

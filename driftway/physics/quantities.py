@@ -116,6 +116,11 @@ class Measured(NamedTuple):
     quantities: Tensor
     profiles: Tensor
 
+    def condensed(self) -> Measured:
+        """The same with the mean (P, n) in place of all profiles, which many states are too large to keep."""
+        axes = tuple(range(self.profiles.ndim - 2))
+        return Measured(self.quantities, self.profiles.mean(axes))
+
 
 def available(table: Mapping[str, Quantity], layout: Layout, parameters: Iterable[str] = ()) -> dict[str, Quantity]:
     """The quantities of a table that states of this layout have, whose trajectories have these parameters."""
