@@ -15,6 +15,7 @@ from driftway.data import Trajectories
 from driftway.data.trajectories import Transition
 from driftway.emulator import repeated
 from driftway.errors import DataError
+from driftway.feeding import Encoded
 from driftway.metrics import crps, vrmse
 from driftway.randomness import stream
 from driftway.schema import ValidationSection
@@ -29,7 +30,7 @@ def some(transitions: Transitions, count: int) -> Transition:
 class Reconstructions:
     """VRMSE of decoded frames of the valid split, as what stands before the autoencoder encodes them."""
 
-    def __init__(self, transitions: Transitions, count: int = 64):
+    def __init__(self, transitions: Encoded, count: int = 64):
         self.weights = weights(transitions.data.axes)
         self.batch = some(transitions, count)
 
