@@ -34,8 +34,8 @@ linear coarse parameters
 schema checkpoints
 emulator
 build
-training evaluation simulate doctor
-feeding validation runs forecasting studies.statistics
+training evaluation simulate doctor feeding
+validation runs forecasting studies.statistics
 report.*
 workflow scoring candidates purposes
 tuning
