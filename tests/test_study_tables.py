@@ -63,6 +63,16 @@ def test_every_value_stands_in_one_line(table: pandas.DataFrame) -> None:
     assert {*SCORES, "failures", "correlation_time", "spectral_rmse", "spectral_rmse_paper"} <= set(table["score"])
 
 
+def test_errors_of_physics_have_the_quantity_in_the_place_of_the_field(
+    table: pandas.DataFrame, results: xr.Dataset
+) -> None:
+    here = results.sel(row="edm", seed=1)
+    for name in here["quantity"].values:
+        for score in ("physics_error", "physics_bias", "physics_distance"):
+            found = chosen(table, row="edm", seed=1, field=name, score=score, part="rollout")
+            assert found == [pytest.approx(float(here[score].sel(quantity=name)))]
+
+
 def test_windows_of_long_rollouts_have_lines(results: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "WINDOWS", (4, 8))
     lines = tidy("oscillators", results.sel(row=["edm"]), {"edm": "edm"})

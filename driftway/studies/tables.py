@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 TIDY = ("study", "row", "network", "seed", "field", "score", "part", "value", "unit")
 LINE = ("row", "seed", "field", "score", "part", "value", "unit")
 CURVES = ("study", "row", "network", "seed", "dial", "value", "sampler")
+PHYSICS = {  # score → whose name stands in the place of a field
+    "physics_error": "quantity",
+    "physics_bias": "quantity",
+    "physics_distance": "quantity",
+    "profile_error": "profile",
+}
 COSTS = ("parameters", "members", "calls", "ms_per_step", "forecast_seconds", "peak_memory", "train_seconds")
 
 
@@ -33,6 +39,7 @@ def tidy(study: str, results: xr.Dataset, networks: Mapping[str, str]) -> pandas
 
     `part` is what the value is a mean over: `rollout` (all leads), `lead k`, `segment k` of ten, `leads 1–20` and on,
     the band of a spectral error, or `state k` (all leads from one initial state). Scores that are not finite are NaN.
+    Errors of what a flow does as a whole have the quantity or profile in the place of the field.
     """
     lines = [line for row in results["row"].values for line in _lines(results, str(row))]
     table = _pandas().DataFrame(lines, columns=list(LINE))
@@ -124,6 +131,10 @@ def _lines(results: xr.Dataset, row: str) -> Iterator[tuple[Any, ...]]:
             for score, part, value in _values(here.sel(field=field)):
                 own = time if score == "correlation_time" else _unit(here, field, score)
                 yield row, seed, field, score, part, value, own
+        for score, of in PHYSICS.items():
+            if score in here:
+                values = zip(here[of].values, here[score].values, strict=True)
+                yield from ((row, seed, str(name), score, "rollout", float(value), "1") for name, value in values)
 
 
 def _unit(here: xr.Dataset, field: str, score: str) -> str:
