@@ -44,13 +44,16 @@ def compared(
 
         physics_error = √⟨(q̄ − q)²⟩/|⟨q⟩| ,  physics_bias = ⟨q̂⟩/⟨q⟩ − 1 ,  physics_distance = W₁(q̂, q)/std(q)
 
+    Those of a quantity that is not `relative` are in its own units: √⟨(q̄ − q)²⟩, ⟨q̂⟩ − ⟨q⟩ and W₁(q̂, q).
+
     `profiles` (method, profile, level) is the mean over members, initial states and lead times, and `profile_error` =
     √(∫(p̂ − p)² dy/∫p² dy) of these means. What is not finite makes all of a method's numbers of it NaN.
     """
     found: dict[str, Variable] = {}
     tables = [available(table, layout, parameters) for table in (QUANTITIES, PROFILES)]
     if tables[0]:
-        found |= _quantities({name: _stacked(all_, 0) for name, all_ in methods.items()}, _stacked(truth, 0))
+        relative = torch.tensor([quantity.relative for quantity in tables[0].values()])
+        found |= _quantities({name: _stacked(all_, 0) for name, all_ in methods.items()}, _stacked(truth, 0), relative)
     if tables[1]:
         found |= _profiles({name: _stacked(all_, 1) for name, all_ in methods.items()}, _stacked(truth, 1), layout)
     return found, {**_named("quantity", tables[0]), **_named("profile", tables[1])}
@@ -74,14 +77,14 @@ def _stacked(measured: Sequence[Measured], part: int) -> Tensor:
 # --- quantities ----------------------------------------------------------------------------------------------------
 
 
-def _quantities(methods: Mapping[str, Tensor], truth: Tensor) -> dict[str, Variable]:
+def _quantities(methods: Mapping[str, Tensor], truth: Tensor, relative: Tensor) -> dict[str, Variable]:
     rows, happened = [_described(values) for values in methods.values()], _described(truth)
     found: dict[str, Variable] = {"share": (("share",), _shares(SHARES).numpy(), {})}
     for name, own in happened.items():
         where = ("quantity", "share" if name == "physics_quantiles" else "lead_time")
         found[name] = (("method", *where), torch.stack([row[name] for row in rows]).numpy(), {})
         found[f"truth_{name}"] = (where, own.numpy(), {})
-    errors = [_errors(values, truth) for values in methods.values()]
+    errors = [_errors(values, truth, relative) for values in methods.values()]
     for k, name in enumerate(("physics_error", "physics_bias", "physics_distance")):
         values = torch.stack([error[k] for error in errors]).numpy()
         found[name] = (("method", "quantity"), values, _about(name))
@@ -96,11 +99,13 @@ def _described(values: Tensor) -> dict[str, Tensor]:
     return {"physics": pooled.mean(0).T, "physics_q05": low.T, "physics_q95": high.T, "physics_quantiles": quantiles.T}
 
 
-def _errors(values: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _errors(values: Tensor, truth: Tensor, relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Error of the mean over members, bias, and distance of the distributions, (Q,) each."""
     mean, pooled, happened = truth.mean((0, 1, 2)), values.flatten(0, 2), truth.flatten(0, 2)
-    error = (values.mean(1) - truth[:, 0]).square().mean((0, 1)).sqrt() / mean.abs()
-    return error, pooled.mean(0) / mean - 1, _transport(pooled, happened) / happened.std(0, correction=0)
+    unit = torch.where(relative, mean, 1)
+    width = torch.where(relative, happened.std(0, correction=0), 1)
+    error = (values.mean(1) - truth[:, 0]).square().mean((0, 1)).sqrt() / unit.abs()
+    return error, (pooled.mean(0) - mean) / unit, _transport(pooled, happened) / width
 
 
 def _transport(a: Tensor, b: Tensor) -> Tensor:

@@ -24,12 +24,14 @@ class Quantity:
     """One number of a state, (...), or of a profile one per level, (..., n): its name, formula, needs and function.
 
     needs: what `driftway.physics.flow.known` must say of the data
+    relative: whether errors are told in units of the truth's; not where that is zero but for rounding
     """
 
     long_name: str
     formula: str
     needs: tuple[str, ...]
     compute: Callable[[Flow], Tensor]
+    relative: bool = True
 
 
 def _energy(flow: Flow) -> Tensor:
@@ -58,7 +60,7 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 QUANTITIES: dict[str, Quantity] = {
     "kinetic_energy": Quantity("kinetic energy", "½⟨|u|²⟩", ("velocity",), lambda flow: flow.mean(_energy(flow))),
     "enstrophy": Quantity("enstrophy", "½⟨ω²⟩", ("vorticity",), lambda flow: flow.mean(flow.vorticity.square()) / 2),
-    "divergence": Quantity("divergence", "√(⟨(∇·u)²⟩/⟨|∇u|²⟩)", ("components", "vorticity"), _divergence),
+    "divergence": Quantity("divergence", "√(⟨(∇·u)²⟩/⟨|∇u|²⟩)", ("components", "vorticity"), _divergence, False),
     "dissipation": Quantity(
         "dissipation of kinetic energy",
         "ν⟨|∇u|²⟩",
