@@ -5,13 +5,15 @@
 The files are those of rayleigh_benard (512×128, 200 frames, five trajectories in a file) with one trajectory written
 again and again, each time to the disk, and are deleted in the end. A transformer of a thousand weights per layer or so
 is fitted to them, so that reading weighs as much as it can. Memory is the largest resident set of the process, which
-leaves out the system's page cache; the time of an epoch is read off the log that the run writes.
+leaves out the system's page cache. The time of an epoch is read off the log that the run writes, and beside it the CPU
+time of the process, which other programs on the machine do not change as much.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -88,29 +90,40 @@ def measure(folder: Path) -> dict[str, Any]:
     """Two epochs in a process of their own, whose log is watched."""
     transitions = len(open_data(folder).split("train").transitions())
     steps, log = 2 * -(-transitions // BATCH), folder / "run" / "metrics.jsonl"
-    began, marks = time.perf_counter(), list[tuple[int, float]]()
+    began, marks = time.perf_counter(), list[tuple[int, float, float]]()
     process = subprocess.Popen(
         [sys.executable, __file__, "--child", str(folder), str(steps)], stdout=subprocess.PIPE, text=True
     )
     while process.poll() is None:
         lines = log.read_text().splitlines() if log.exists() else []
         if len(lines) > len(marks):
-            marks += [(json.loads(line)["step"], time.perf_counter()) for line in lines[len(marks) :]]
+            now = time.perf_counter(), cpu_seconds(process.pid)
+            marks += [(json.loads(line)["step"], *now) for line in lines[len(marks) :]]
         time.sleep(0.02)
     if process.returncode:
         raise SystemExit(process.returncode)
     assert process.stdout is not None
     middle, first, last = next(m for m in marks if m[0] >= steps // 2), marks[0], marks[-1]
-    epochs = [(b[1] - a[1]) / max(1, b[0] - a[0]) for a, b in ((first, middle), (middle, last))]
+    halves = ((first, middle), (middle, last))
+    wall, cpu = ([1e3 * (b[i] - a[i]) / max(1, b[0] - a[0]) for a, b in halves] for i in (1, 2))
     states = 4e-9 * float(np.prod(open_data(folder).split("train").shape))
     return {
         "gigabytes": states,
         "steps": steps,
         "before_training_s": first[1] - began,
-        "first_epoch_ms_per_step": 1e3 * epochs[0],
-        "second_epoch_ms_per_step": 1e3 * epochs[1],
+        "ms_per_step": wall,
+        "cpu_ms_per_step": cpu,
         "peak_mb": float(process.stdout.read()),
     }
+
+
+def cpu_seconds(process: int) -> float:
+    """CPU time that a process has taken, by Linux's account; 0 elsewhere."""
+    account = Path(f"/proc/{process}/stat")
+    if not account.exists():
+        return 0.0
+    user, system = account.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,8 +154,8 @@ def table(found: dict[str, Any]) -> str:
     return (
         f"{found['gigabytes']:.1f} GB of states, {found['steps']} steps of {BATCH} transitions in two epochs\n"
         f"before training  {found['before_training_s']:8.0f} s (mean and deviation in one pass, and a first batch)\n"
-        f"first epoch      {found['first_epoch_ms_per_step']:8.1f} ms per step\n"
-        f"second epoch     {found['second_epoch_ms_per_step']:8.1f} ms per step\n"
+        f"first epoch      {found['ms_per_step'][0]:8.1f} ms per step, {found['cpu_ms_per_step'][0]:.1f} of the CPU\n"
+        f"second epoch     {found['ms_per_step'][1]:8.1f} ms per step, {found['cpu_ms_per_step'][1]:.1f} of the CPU\n"
         f"peak memory      {found['peak_mb']:8.0f} MB\n"
     )
 
