@@ -21,8 +21,8 @@ WIDTH = 6.4
 NOTES = (
     "Error: √⟨(q̄−q)²⟩/|⟨q⟩| of the mean over members, against the truth of the same initial state and lead time. "
     "Bias: ⟨q̂⟩/⟨q⟩ − 1 of members. Distance: the mean distance of the quantiles of members and truth, over all initial "
-    "states and lead times, in standard deviations of the truth: it does not ask which forecast had which value. Those of "
-    "divergence, which the truth does not have, are in its own units.",
+    "states and lead times, in standard deviations of the truth: it does not ask which forecast had which value. Those "
+    "of divergence, which the truth does not have, are in its own units.",
 )
 
 
