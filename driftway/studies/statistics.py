@@ -179,9 +179,10 @@ def _over(
 def scales(results: xr.Dataset) -> xr.DataArray:
     """What scores with a unit count in where fields are averaged, (field,): the truth's standard deviation over space.
 
-    σ = RMSE/VRMSE, of the first reference, or else row, for which they are defined
+    σ = RMSE/VRMSE, mean over lead times, since a flow that sets in has next to none at the first; of the first
+    reference, or else row, for which they are defined
     """
-    ratio = (results["rmse"] / results["vrmse"]).isel(lead_time=0).mean("seed")
+    ratio = (results["rmse"] / results["vrmse"]).mean(("seed", "lead_time"))
     ordered = [*rows_of(results, references=True), *rows_of(results)]
     found = [ratio.sel(row=row, drop=True) for row in ordered]
     return next((values for values in found if np.isfinite(values).all()), xr.ones_like(found[0]))
