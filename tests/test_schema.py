@@ -16,7 +16,8 @@ from driftway.errors import ConfigError
 from driftway.schema import EvaluationSection, Experiment, Section, dump, evaluation_of, keys, load_experiment
 
 EXPERIMENTS = Path(driftway.__file__ or "driftway/__init__.py").parent / "experiments"
-FILES = sorted(path for path in EXPERIMENTS.rglob("*.yaml") if EXPERIMENTS / "studies" not in path.parents)
+STUDIES = {*(EXPERIMENTS / "studies").rglob("*.yaml"), EXPERIMENTS / "paper" / "rayleigh_benard.yaml"}
+FILES = sorted(set(EXPERIMENTS.rglob("*.yaml")) - STUDIES)
 MINIMAL = "name: tiny\ndata:\n  path: data.zarr\ntraining:\n  steps: 100\n"
 
 # For each key of the schema a value that is not its default, as a command line would have it.

@@ -12,12 +12,14 @@ import xarray as xr
 from torch import Tensor, nn
 
 from driftway.calculus import rule, weights
+from driftway.codecs import Chain
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Conditioning
 from driftway.diagnosis.compression import cosine_shells
 from driftway.diagnosis.examination import diagnose
 from driftway.diagnosis.page import diagnosis_page
 from driftway.evaluation import score, spectrum
+from driftway.feeding import Encoded
 from driftway.modes import to_modes
 from driftway.networks.autoencoder import Autoencoder
 from driftway.networks.layers import Conv
@@ -81,18 +83,13 @@ def test_the_units_of_several_fields_are_integrals_too() -> None:
 
 def test_what_training_is_watched_by_is_weighted() -> None:
     data = drifting()
-    watched = Reconstructions(data.split("valid").transitions(), _Nothing())  # type: ignore[arg-type]
+    watched = Reconstructions(Encoded(data.split("valid").transitions(), Chain(), targets=False))
     frames = watched.batch.source.double()
     w = weights(data.axes)
     assert w is not None
     mean = (frames * w).mean((2, 3), keepdim=True)
     expected = (frames**2 * w).mean((2, 3)) / ((frames - mean) ** 2 * w).mean((2, 3))
     assert watched(_Zero())["valid_vrmse"] == pytest.approx(float(expected.sqrt().mean()), rel=1e-5)
-
-
-class _Nothing(nn.Module):
-    def encode(self, u: Tensor, params: Tensor | None = None) -> Tensor:
-        return u
 
 
 class _Zero(nn.Module):
