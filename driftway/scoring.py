@@ -25,7 +25,7 @@ from driftway.report.findings import findings
 from driftway.report.page import build
 from driftway.report.pictures import Case
 from driftway.report.plotting import of
-from driftway.steppers import Climatology, Persistence
+from driftway.steppers import Climatology, Persistence, Stepper
 from driftway.storage import atomic_write, explained, without_nan
 from driftway.training import history
 
@@ -145,9 +145,11 @@ def references(
 
 
 def baselines(data: Trajectories, split: str, start: int, truth: xr.Dataset, layout: Layout) -> dict[str, xr.Dataset]:
-    """The forecasts that need no training: persistence and climatology."""
+    """The forecasts that need no training: persistence and, where there is a training split, climatology."""
     states = _initial_states(data.split(split).select(range(truth.sizes["trajectory"])), start)
-    steppers = {"persistence": Persistence(), "climatology": Climatology(_mean_state(data))}
+    steppers: dict[str, Stepper] = {"persistence": Persistence()}
+    if data.splits is None or "train" in data.splits:
+        steppers["climatology"] = Climatology(_mean_state(data))
     leads = truth.sizes["lead_time"]
     return {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
 

@@ -332,3 +332,15 @@ def test_a_report_of_forecasts_that_were_not_scored_says_so(place: Path, scores:
     shutil.copytree(place / "forecasts", tmp_path / "forecasts")
     with pytest.raises(DataError, match=r"has none of bridge, demo, deterministic, demo; make it again"):
         report_folder(tmp_path, tmp_path / "report.html")
+
+
+def test_data_without_a_training_split_have_no_climatology() -> None:
+    data = small.known_trajectories()
+    layout = Layout(data.fields, data.axes, data.dt)
+    held = replace(data, splits=("test",) * 10)
+    truth = truth_for(held.split("test"), 0, 3, 1)
+    assert set(baselines(held, "test", 0, truth, layout)) == {"persistence"}
+    assert set(baselines(data, "test", 0, truth_for(data.split("test"), 0, 3, 1), layout)) == {
+        "persistence",
+        "climatology",
+    }

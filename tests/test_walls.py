@@ -106,7 +106,7 @@ class _Zero(nn.Module):
 
 def test_short_forecasts_in_training_are_weighted() -> None:
     data = drifting()
-    watched = Rollouts(data, _Nothing(), 1, ValidationSection(leads=1), 0)  # type: ignore[arg-type]
+    watched = Rollouts(data, Chain(), 1, ValidationSection(leads=1), 0)
     moved = np.asarray(data.split("valid").states)[:, :2, 0].astype(float)
     points, w = np.abs(moved[:, 1] - moved[:, 0]), rule(data.axes[1]).weights
     found = watched(_Still())
