@@ -22,6 +22,7 @@ from driftway.forecasting import forecast_run
 from driftway.metrics import vrmse
 from driftway.randomness import generator
 from driftway.scoring import (
+    baselines,
     evaluate_forecasts,
     floor,
     load_scores,
