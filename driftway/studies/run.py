@@ -104,7 +104,7 @@ def _claim(study: Study, folder: Path, source: Path) -> None:
     changed = [key for key, value in _kept(described).items() if _kept(before)[key] != value]
     changed += [f"row '{name}'" for name in _other(described["rows"], rows)]
     encoders = before["autoencoders"]  # one may be added, but none left out, since rows would not miss it
-    changed += [f"autoencoder '{name}'" for name in _other({**encoders, **described["autoencoders"]}, encoders)]
+    changed += [f"autoencoder '{name}'" for name in _other(described["autoencoders"], encoders)]
     changed += [f"autoencoder '{name}'" for name in encoders if name not in described["autoencoders"]]
     if changed:
         raise ConfigError(
