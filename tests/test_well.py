@@ -17,7 +17,8 @@ import pytest
 
 from driftway.data import Axis, Fields, Trajectories, open_data, open_well, save_well, save_zarr, verify
 from driftway.data.states import Lazy
-from driftway.errors import DataError, StorageError
+from driftway.errors import ConfigError, DataError, StorageError
+from driftway.parameters import fitted_parameters
 from tests.datasets import X, Y, bits, entries, example, flip
 
 Z = Axis("z", (0.0, 1.0, 2.0), "open", 2.0)
@@ -426,11 +427,10 @@ def test_convection_in_files_of_one_parameter_set_and_any_number_of_trajectories
     assert bits(np.asarray(data.states)) == bits(np.concatenate(wrote))
     assert data.parameters["Rayleigh"].tolist() == [1e6] * 3 + [1e8] + [1e7] * 3
     assert data.parameters["Prandtl"].tolist() == [0.5] * 3 + [2.0] + [1.0] * 3
-    known = data.logarithm("Rayleigh").split("train")
-    assert known.parameter_names == ("Prandtl", "log10_Rayleigh")
-    batch = known.stride(2).window(1, 2).transitions().batch(np.arange(4))
+    assert [(p.name, p.scale) for p in fitted_parameters(data)] == [("Prandtl", "linear"), ("Rayleigh", "log")]
+    batch = data.split("train").stride(2).window(1, 2).transitions().batch(np.arange(4))
     assert bits(batch.target) == bits(np.concatenate(wrote[:2])[:, 4])
-    assert batch.conditioning.params is not None and batch.conditioning.params[:, 1].tolist() == [6.0] * 3 + [8.0]
+    assert batch.conditioning.params is not None and batch.conditioning.params[:, 1].tolist() == [1e6] * 3 + [1e8]
 
 
 @pytest.mark.parametrize("value", [-1e6, 0.0])
@@ -438,11 +438,10 @@ def test_a_parameter_without_a_logarithm_is_named(value: float, tmp_path: Path) 
     write_convection(tmp_path / "a.hdf5", 1e6, 1.0, 2)
     write_convection(tmp_path / "b.hdf5", value, 1.0, 1)
     data = open_data(tmp_path)
-    with pytest.raises(DataError, match=re.escape(f"parameter 'Rayleigh' is {value:g} for trajectory 2, must")):
-        data.logarithm("Rayleigh")
-    with pytest.raises(DataError, match="no parameter 'Ra' to take the logarithm of; there are Prandtl, Rayleigh"):
-        data.logarithm("Ra")
-    assert data.logarithm("Prandtl").fingerprint() != data.fingerprint()
+    with pytest.raises(DataError, match=re.escape(f"parameter 'Rayleigh' is {value:g} in trajectory 2 and must")):
+        fitted_parameters(data, {"Rayleigh": "log"})
+    with pytest.raises(ConfigError, match="no parameter 'Ra'; they have Prandtl, Rayleigh"):
+        fitted_parameters(data, {"Ra": "log"})
 
 
 # --- static fields of each trajectory ------------------------------------------------------------------------------

@@ -232,27 +232,6 @@ class Trajectories:
             digest=self._derived("rows", at.tolist()),
         )
 
-    def logarithm(self, *names: str) -> Trajectories:
-        """The same with the logarithm log₁₀ p of some parameters in place of p, by the name log10_p.
-
-        Raises DataError for a parameter that there is not, and for one that is not above 0.
-        """
-        found = dict(self.parameters)
-        for name in names:
-            if name not in found:
-                raise DataError(
-                    f"no parameter '{name}' to take the logarithm of; there are {', '.join(found) or 'none'}"
-                )
-            values = found.pop(name)
-            bad = np.flatnonzero(~(values > 0))
-            if len(bad):
-                raise DataError(
-                    f"parameter '{name}' is {values[bad[0]]:g} for trajectory {bad[0]}, must be above 0 where its "
-                    "logarithm is taken: correct it, or leave the trajectory out"
-                )
-            found[f"log10_{name}"] = np.log10(values)
-        return replace(self, parameters=found, digest=self._derived("logarithm", names))
-
     def _own(self, static: np.ndarray) -> bool:
         """Whether each trajectory has a static field of its own."""
         return static.ndim > len(self.axes)
