@@ -139,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         child(Path(options.child[0]), int(options.child[1]))
         return 0
     gigabytes, frames, size = (0.002, 9, (64, 16)) if options.quick else (options.gigabytes, 200, (512, 128))
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=options.folder))
     try:
         write(place, gigabytes, frames, size)

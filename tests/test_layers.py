@@ -18,7 +18,7 @@ ROOT = Path(driftway.__file__).parent
 LAYERS = """
 errors version glossary lazy brief engines.*
 randomness storage progress processes
-config.* data.states
+config.* data.calendar data.states
 data.trajectories
 calculus
 data.layout

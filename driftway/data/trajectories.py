@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
+from driftway.data.calendar import Calendar
 from driftway.data.states import Lazy
 from driftway.errors import DataError
 from driftway.randomness import generator
 
-BOUNDARIES = ("periodic", "wall", "open")
+BOUNDARIES = ("periodic", "wall", "open", "pole")
 SPLITS = ("train", "valid", "test")
 RESERVED = ("trajectory", "time", "split")
 
@@ -137,6 +138,7 @@ class Trajectories:
         splits: 'train', 'valid' or 'test' for each trajectory; without them `split` draws 80, 10 and 10 %
         attributes: where the data come from
         digest: of the files behind the states, if they are on disk
+        calendar: when each trajectory begins, where seasons matter
     """
 
     states: np.ndarray | Lazy
@@ -150,6 +152,7 @@ class Trajectories:
     splits: tuple[str, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
+    calendar: Calendar | None = None
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -230,6 +233,7 @@ class Trajectories:
             static={name: values[at] if self._own(values) else values for name, values in self.static.items()},
             splits=None if self.splits is None else tuple(self.splits[row] for row in at),
             digest=self._derived("rows", at.tolist()),
+            calendar=None if self.calendar is None else self.calendar.select(at),
         )
 
     def _own(self, static: np.ndarray) -> bool:
