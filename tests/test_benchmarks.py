@@ -57,6 +57,12 @@ def test_emulator_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert found.keys() > {"solver", "guess, SDE, 1 step"} and min(found.values()) > 0
 
 
+def test_convection_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loaded("convection_cost").main(["--quick", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)["cpu_seconds"]
+    assert cost.keys() > {"solver", "solver, one flow", "interpolant, 8 members"} and min(cost.values()) > 0
+
+
 def test_chaos(capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded("chaos").main(["--quick", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
