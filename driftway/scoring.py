@@ -267,7 +267,7 @@ def report_folder(folder: Path, out: Path, title: str = "", trajectory: int = 0)
     return build(
         out,
         title=title or f"Forecasts of {', '.join(data.fields.names)}",
-        cases=[_case(forecasts, truth, layout, trajectory)],
+        cases=[case_of(forecasts, truth, layout, trajectory)],
         scores=scores,
         run=_facts(data, source, forecasts, {*runs.values(), *(folder / "runs").glob("*")}),
         findings=findings(scores),
@@ -291,7 +291,7 @@ def _now(recorded: str, folder: Path) -> Path:
     return path if path.exists() else folder / path.name
 
 
-def _case(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, layout: Layout, trajectory: int) -> Case:
+def case_of(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, layout: Layout, trajectory: int) -> Case:
     """One initial state to look at; of fields on three axes, the middle section of the last."""
     label = f"{next(iter(forecasts.values())).attrs['split']} trajectory {trajectory}"
     chosen = {"trajectory": trajectory}

@@ -85,3 +85,9 @@ def tmpfs(place: Path, options: str) -> Iterator[Path]:
 def entries(folder: Path) -> list[str]:
     """Names in a folder."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def put(group: Any, name: str, values: Any, sample: bool, time: bool, **more: Any) -> None:
+    """A data set in The Well's layout, with the attributes that its readers look for."""
+    group.create_dataset(name, data=np.asarray(values, np.float32))
+    group[name].attrs.update(sample_varying=sample, time_varying=time, **more)

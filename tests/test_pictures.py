@@ -12,7 +12,16 @@ from PIL import Image
 
 from driftway.errors import DataError
 from driftway.randomness import generator
-from driftway.report.pictures import MISSING, Case, animation, error_scale, field_scale, fields_panel, views
+from driftway.report.pictures import (
+    MISSING,
+    Case,
+    animation,
+    error_scale,
+    field_scale,
+    fields_panel,
+    members_panel,
+    views,
+)
 from driftway.report.plotting import encode
 
 LEADS = 4
@@ -119,6 +128,32 @@ def test_a_panel_shows_five_lead_times_from_the_first_to_the_last() -> None:
     assert [t.get_text() for t in fields_panel(here, "a").axes[0].get_xticklabels()] == here.times()
     chosen = fields_panel(here, "a", leads=[0, 3]).axes[0].get_xticklabels()
     assert [t.get_text() for t in chosen] == ["0.25 s", "1 s"]
+
+
+def test_members_stand_below_the_truth_on_its_scale_at_leads_that_grow_apart() -> None:
+    here = case()
+    other = Case("test 0", here.truth, {**here.forecasts, "b": -here.forecasts["a"]})
+    panel = members_panel(other, ["b", "a"], "u")
+    rows = panel.axes[:3]
+    assert [ax.get_ylabel() for ax in rows] == ["truth", "b", "a"] and len(panel.axes) == 4  # one bar
+    expected = members_panel(here, ["a"], "u").axes
+    for k, j in ((0, 0), (2, 1)):
+        np.testing.assert_array_equal(rows[k].images[0].get_array(), expected[j].images[0].get_array())
+    colors = field_scale(here.happened("u")).mappable().to_rgba(-here.members("a", "u")[0, 0])
+    np.testing.assert_allclose(np.asarray(rows[1].images[0].get_array())[:, : colors.shape[1]], colors)
+    long = members_panel(Case("c", *_longer(here, 100)), ["a"], "u").axes[0].get_xticklabels()
+    assert [label.get_text() for label in long] == ["1", "3", "10", "32", "100"]
+
+
+def _longer(here: Case, leads: int) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+    at = {"lead_time": np.arange(1.0, leads + 1)}
+    first = here.truth.isel(lead_time=[0] * leads).assign_coords(at)
+    return first, {"a": here.forecasts["a"].isel(lead_time=[0] * leads).assign_coords(at)}
+
+
+def test_members_on_one_axis_are_space_time_pictures_side_by_side() -> None:
+    panel = members_panel(case(shape=(32,)), ["a"], "u")
+    assert [ax.get_title() for ax in panel.axes[:2]] == ["truth", "a"] and len(panel.axes) == 3
 
 
 def test_an_animation_keeps_to_its_limit_of_bytes() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from driftway.report.pictures import Case
 from driftway.report.plotting import fields_of
 from driftway.report.styling import Look, styles_of
 from driftway.studies.statistics import Ranked, curve, dials_of, ranking, rows_of, together
@@ -46,7 +47,8 @@ class Outcome:
 
     results: (row, seed, …) as `driftway.studies.results.collect` gives them, with references as rows; curves: records
     on the validation split; choices: network → what tuning tried and chose; durations: kind of task → times;
-    protocol: facts that hold for all rows
+    protocol: facts that hold for all rows; case: the first initial state of the test split, with a forecast of each row
+    that was pictured, none where the data are not at hand
     """
 
     title: str
@@ -56,6 +58,7 @@ class Outcome:
     choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     durations: Mapping[str, Duration] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    case: Case | None = None
 
     @cached_property
     def fields(self) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -31,6 +32,7 @@ MISSING = "#bdbdbd"
 TAIL = 0.005
 FRAMES, SECONDS = 60, 6.0
 QUALITY = 80
+LINE = 18  # letters beside a row of pictures
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,27 @@ def fields_panel(case: Case, method: str, leads: Sequence[int] | None = None, fi
     """
     field = field or case.fields[0]
     rows = views(case, method, field)
+    return _panel(case, rows, _scales(rows), field, leads)
+
+
+def members_panel(case: Case, methods: Sequence[str], field: str, leads: Sequence[int] | None = None) -> Figure:
+    """The truth, and of each method the first member, against lead time, all on the truth's scale.
+
+    leads: indices of the lead times shown; five by default, the later the farther apart, since errors grow
+    """
+    rows = {"truth": case.happened(field)} | {method: case.members(method, field)[0] for method in methods}
+    count = len(case.times())
+    later = sorted({round(count ** (k / 4)) - 1 for k in range(5)})
+    return _panel(case, rows, dict.fromkeys(rows, field_scale(rows["truth"])), field, later if leads is None else leads)
+
+
+def _panel(
+    case: Case, rows: Mapping[str, np.ndarray], scales: Mapping[str, Scale], field: str, leads: Sequence[int] | None
+) -> Figure:
+    """Rows of pictures against lead time, or columns of space–time pictures."""
     if case.happened(field).ndim == 2:
-        return _space_time(case, rows, field)
+        return _space_time(case, rows, scales, field)
     chosen = list(leads) if leads is not None else evenly(len(case.times()), 5)
-    scales = _scales(rows)
     height, width = _cell(case, field, 1.4)
     with house_style():
         figure = Figure(figsize=(width * len(chosen) + 1.4, height * len(rows) + 0.5), layout="compressed")
@@ -172,11 +191,16 @@ def fields_panel(case: Case, method: str, leads: Sequence[int] | None = None, fi
         centres: list[float] = []
         for (name, values), ax in zip(rows.items(), grid, strict=True):
             centres = _strip(ax, values[chosen], scales[name], case.aspect(field))
-            ax.set_ylabel(plain(name))
+            ax.set_ylabel(plain(_wrapped(name)))
         grid[0].xaxis.tick_top()
         grid[0].set_xticks(centres, [case.times()[lead] for lead in chosen], fontsize=9, color=INK)
-        _bars(figure, rows, scales, grid, case.truth[field])
+        _bars(figure, scales, grid, case.truth[field])
     return figure
+
+
+def _wrapped(name: str) -> str:
+    """A long name in lines, broken after underscores."""
+    return "\n".join(wrap(name.replace("_", "_ "), LINE)).replace("_ ", "_")
 
 
 def _strip(ax: Axes, pictures: np.ndarray, scale: Scale, aspect: float) -> list[float]:
@@ -221,24 +245,33 @@ def _picture(ax: Axes, values: np.ndarray, scale: Scale, **options: Any) -> Any:
     return ax.imshow(_shown(values), cmap=colors, vmin=scale.low, vmax=scale.high, origin="lower", **options)
 
 
-def _bars(figure: Figure, rows: Mapping[str, Any], scales: Mapping[str, Scale], axes: list[Any], truth: Any) -> None:
+def _bars(figure: Figure, scales: Mapping[str, Scale], axes: list[Any], truth: Any) -> None:
+    """A bar for the truth's scale, and one for the last picture's if that is an error."""
     unit = truth.attrs.get("units", "1")
     name = plain(truth.name if unit in ("1", "") else f"{truth.name} [{unit}]")
-    for label, group, last in ((name, axes[:-1], False), ("error", axes[-1:], True)):
-        scale = scales[list(rows)[-1 if last else 0]]
+    shared, last = scales["truth"], list(scales.values())[-1]
+    split = len(axes) - (last is not shared)
+    for label, group, scale in ((name, axes[:split], shared), ("error", axes[split:], last)):
         flat = [ax for row in group for ax in np.atleast_1d(row)]
-        shrink = 0.9 if last else 0.6
+        if not flat:
+            continue
+        error = label == "error"
         bar = figure.colorbar(
-            scale.mappable(), ax=flat, extend="both", shrink=shrink, aspect=8 if last else 25, pad=0.01
+            scale.mappable(),
+            ax=flat,
+            extend="both",
+            shrink=0.9 if error else 0.6,
+            aspect=8 if error else 25,
+            pad=0.01,
         )
         bar.set_label(label)
         bar.outline.set_visible(False)
-        bar.locator = MaxNLocator(4 if last else 6, symmetric=scale.colors != "viridis")
+        bar.locator = MaxNLocator(4 if error else 6, symmetric=scale.colors != "viridis")
         bar.update_ticks()
 
 
-def _space_time(case: Case, rows: Mapping[str, np.ndarray], field: str) -> Figure:
-    scales, lead = _scales(rows), case.truth["lead_time"].values
+def _space_time(case: Case, rows: Mapping[str, np.ndarray], scales: Mapping[str, Scale], field: str) -> Figure:
+    lead = case.truth["lead_time"].values
     with house_style():
         figure = Figure(figsize=(1.75 * len(rows) + 1.4, 3.4), layout="constrained")
         grid = figure.subplots(1, len(rows), sharey=True)
@@ -248,7 +281,7 @@ def _space_time(case: Case, rows: Mapping[str, np.ndarray], field: str) -> Figur
             ax.set_xlabel(plain(next(dim for dim in case.truth[field].dims if dim != "lead_time")))
         ticks = evenly(len(lead), 5)
         grid[0].set(yticks=ticks, yticklabels=[f"{lead[k]:.4g}" for k in ticks], ylabel=lead_label(case.truth))
-        _bars(figure, rows, scales, list(grid), case.truth[field])
+        _bars(figure, scales, list(grid), case.truth[field])
     return figure
 
 
@@ -280,7 +313,7 @@ def _picture_frames(
     ]
     for name, ax in zip(rows, axes, strict=True):
         ax.set_title(plain(name))
-    _bars(figure, rows, scales, axes, case.truth[field])
+    _bars(figure, scales, axes, case.truth[field])
 
     def show(lead: int) -> None:
         for image, values in zip(images, rows.values(), strict=True):

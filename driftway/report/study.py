@@ -14,6 +14,7 @@ from driftway.report import plotting
 from driftway.report.outcome import Outcome
 from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, write_page
 from driftway.report.physical import physics_panes
+from driftway.report.pictures import members_panel
 from driftway.report.plotting import finite_methods
 from driftway.report.study_findings import study_findings
 from driftway.report.study_plotting import against_calls, along_dial, forest, growth
@@ -58,6 +59,7 @@ def sections(outcome: Outcome) -> list[Section]:
         Section("skill", "Skill", "", page.skill(), "Field"),
         Section("ranks-of-rows", "Which differences are beyond chance", "", page.ranks(), "Score"),
         Section("growth", "Error growth", about_growth, page.grouped(page.growth), "Rows"),
+        Section("fields", "Fields", "", page.pictures(), "Field"),
         Section("segments", "Errors in ten segments", "", page.segments(), "Score"),
         Section("spread", "Spread and skill", "", page.grouped(page.spread), "Rows"),
         Section("spectral-errors", "Errors of the spectrum", "", page.spectral_errors(), "Field"),
@@ -98,7 +100,7 @@ class _Page:
             + len(outcome.groups) * (2 + 3 * len(outcome.fields))
             + len(outcome.dials)
             + 3
-            + len(outcome.fields)
+            + 2 * len(outcome.fields)
         )
         self.limit = FIGURES // drawn
 
@@ -192,6 +194,20 @@ class _Page:
         return tuple(map(one, self.outcome.fields)) if drawn else ()
 
     # --- panes of their own kind
+
+    def pictures(self) -> tuple[Pane, ...]:
+        """The truth from one initial state, and one member of each row of the first group."""
+        case = self.outcome.case
+        if case is None:
+            return ()
+        rows = [row for row in next(iter(self.outcome.groups.values())) if row in case.forecasts]
+        about = f"{case.label}, and one member of {', '.join(rows)} with the first seed"
+
+        def one(field: str) -> Pane:
+            figure = members_panel(case, rows, field)
+            return Pane(field, (self._pictured(figure, f"fields-{field}", f"{field}: {about}", f"{field}: {about}."),))
+
+        return tuple(map(one, self.outcome.fields)) if rows else ()
 
     def ranks(self) -> tuple[Pane, ...]:
         """Rows in order by CRPS and by VRMSE, with the tests against the best, for all fields and for each."""

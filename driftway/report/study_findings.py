@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from driftway.glossary import REFERENCES, number
+from driftway.physics.quantities import QUANTITIES
 from driftway.report.findings import ensembles
 from driftway.report.outcome import Outcome
 from driftway.report.parts import counted
@@ -26,6 +27,7 @@ def study_findings(outcome: Outcome) -> list[str]:
         _against_references(outcome),
         _calibration(outcome),
         _spectra(outcome),
+        _physics(outcome),
         _calls(outcome),
         _failures(outcome),
         _missing(outcome),
@@ -118,6 +120,25 @@ def _spectra(outcome: Outcome) -> str:
 def _large(outcome: Outcome, row: str) -> float:
     bands = [estimate(outcome.results, "spectral_log_error", row, band=band).mean for band in LARGE]
     return sum(bands) / len(bands)
+
+
+def _physics(outcome: Outcome) -> str:
+    """Of each quantity of the flow the row that is closest to the truth, and by how much its mean is off."""
+    if "physics_error" not in outcome.results:
+        return ""
+    rows = [place.row for place in outcome.places("crps") if place.ranked]
+    means = {name: outcome.results[name].sel(row=rows).mean("seed") for name in ("physics_error", "physics_bias")}
+    texts = []
+    for name in map(str, outcome.results["quantity"].values):
+        errors = dict(zip(rows, means["physics_error"].sel(quantity=name).values.tolist(), strict=True))
+        finite = [row for row in rows if math.isfinite(errors[row])]
+        if finite and QUANTITIES[name].relative:
+            best = min(finite, key=errors.__getitem__)
+            bias = float(means["physics_bias"].sel(quantity=name, row=best))
+            texts.append(
+                f"{QUANTITIES[name].long_name} “{best}” {errors[best]:.0%} (bias {bias:+.0%})".replace("%", " %")
+            )
+    return f"Lowest errors of the flow as a whole: {'; '.join(texts)}." if texts else ""
 
 
 def _calls(outcome: Outcome) -> str:

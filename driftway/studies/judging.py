@@ -20,9 +20,10 @@ from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
 from driftway.evaluation import score
 from driftway.forecasting import COST, forecast_run
+from driftway.report.pictures import Case
 from driftway.samplers import Sampler
 from driftway.schema import EvaluationSection
-from driftway.scoring import baselines, floors, truth_for
+from driftway.scoring import baselines, case_of, floors, truth_for
 from driftway.tuning import field_scales
 from driftway.workflow import finished
 
@@ -86,6 +87,15 @@ def judge_references(
     params = part.conditioning(rows, np.zeros_like(rows)).params
     beside = {**baselines(whole, judged.split, 0, truth, layout), **floors(runs, truth, params)}
     return {name: _costs(score({name: forecast}, truth, layout), {}) for name, forecast in beside.items()}
+
+
+def pictured(forecasts: Mapping[str, Path], data: Path, judged: EvaluationSection, stride: int) -> Case | None:
+    """The first initial state with the forecasts that `judge` kept of it; None where there are none, or no data."""
+    found = {name: open_forecast(path) for name, path in forecasts.items() if path.exists()}
+    if not found or not data.exists():
+        return None
+    truth, layout = _truth(_part(open_data(data), judged).select([0]), judged, stride)
+    return case_of(found, truth, layout, 0)
 
 
 def _part(data: Trajectories, judged: EvaluationSection) -> Trajectories:

@@ -209,6 +209,11 @@ def data_of(study: Study, folder: Path) -> Path:
     return folder / "data.zarr" if study.about.data.preset is not None else Path(str(study.about.data.path))
 
 
+def forecast_of(folder: Path, row: str) -> Path:
+    """Where the forecast from the first initial state is kept."""
+    return folder / "forecasts" / f"{row}.zarr"
+
+
 def run_of(folder: Path, row: Row, seed: int) -> Path:
     """The run folder of a row's network."""
     return folder / "runs" / row.network / f"seed-{seed}"

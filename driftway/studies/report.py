@@ -12,14 +12,16 @@ from driftway.checkpoints import read_json
 from driftway.config.yaml import Document, merge
 from driftway.glossary import number
 from driftway.report.outcome import Duration, Outcome, RowFacts
+from driftway.report.pictures import Case
 from driftway.report.study import study_page
 from driftway.report.study_findings import study_findings
 from driftway.report.study_tables import needed_table, skill_table
 from driftway.report.tables import markdown
 from driftway.studies import tables
 from driftway.studies.file import Row, Study, sampler_of
+from driftway.studies.judging import pictured
 from driftway.studies.plan import plan
-from driftway.studies.protocol import steps_of
+from driftway.studies.protocol import data_of, forecast_of, steps_of
 from driftway.studies.results import choices, collect, curves
 from driftway.studies.run import ESTIMATE, measured
 from driftway.studies.tasks import left, stored
@@ -65,7 +67,15 @@ def outcome_of(study: Study, folder: Path) -> Outcome:
         choices=chosen,
         durations=_durations(study, folder),
         protocol=_protocol(study, folder),
+        case=_case(study, folder),
     )
+
+
+def _case(study: Study, folder: Path) -> Case | None:
+    """The first initial state of the test split and what each row forecast from it."""
+    first = next(iter(study.rows.values())).experiment
+    forecasts = {name: forecast_of(folder, name) for name in study.rows}
+    return pictured(forecasts, data_of(study, folder), first.evaluation, first.data.stride)
 
 
 def _facts(study: Study, row: Row, chosen: Mapping[str, Mapping[str, Any]]) -> RowFacts:

@@ -31,7 +31,7 @@ from driftway.storage import atomic_write, without_nan
 from driftway.studies.file import Row, Study, expand_dial, restore, sampler_of
 from driftway.studies.judging import judge, judge_references, mean_crps
 from driftway.studies.plan import Task, plan
-from driftway.studies.protocol import autoencoder_for, data_of, experiment_for, run_of
+from driftway.studies.protocol import autoencoder_for, data_of, experiment_for, forecast_of, run_of
 from driftway.tuning import scores_of_samplers
 from driftway.workflow import finished, fit_autoencoder, fit_stepper, latents
 
@@ -167,7 +167,7 @@ def _score(study: Study, folder: Path, task: Task) -> Facts:
     row = study.rows[task.about]
     chosen = experiment_for(study, folder, row, task.number, choice(study, folder, row))
     sampler = build_sampler(sampler_of(chosen.stepper)) if row.generative else None
-    picture = folder / "forecasts" / f"{row.name}.zarr" if task.number == study.about.seeds[0] else None
+    picture = forecast_of(folder, row.name) if task.number == study.about.seeds[0] else None
     run, stride = run_of(folder, row, task.number), chosen.data.stride
     found = judge(run, data_of(study, folder), chosen.evaluation, row.name, stride, sampler, picture)
     save_scores(found, folder / "scores" / row.name / f"seed-{task.number}.json")
