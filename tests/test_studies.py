@@ -23,6 +23,7 @@ from driftway.simulate import make_data, preset_named
 from driftway.studies.engine import executor, makespan, urgency
 from driftway.studies.file import expand_dial, load_study, restore
 from driftway.studies.plan import Task, plan
+from driftway.studies.report import outcome_of
 from driftway.studies.results import collect, curves
 from driftway.studies.run import run_study
 from driftway.studies.tasks import choice, record_of, stored
@@ -194,6 +195,16 @@ def test_results_have_every_row_and_seed(finished: Path) -> None:
         ("bridge", "temperature", 0.0),
         ("bridge", "temperature", 1.0),
     }
+
+
+def test_the_page_is_given_the_first_initial_state_with_a_forecast_of_every_row(finished: Path, tmp_path: Path) -> None:
+    case = outcome_of(stored(finished / "out"), finished / "out").case
+    assert case is not None and list(case.forecasts) == ["plain", "bridge", "silent", "guess"]
+    happened = open_data(finished / "out" / "data.zarr").split("test").load().states[0, 1:5, 0]
+    np.testing.assert_array_equal(case.truth["u"].values, happened)
+    assert case.members("bridge", "u").shape == (3, *happened.shape) and case.label == "test trajectory 0"
+    shutil.copytree(finished / "out", tmp_path / "out", ignore=shutil.ignore_patterns("data.zarr"))
+    assert outcome_of(stored(tmp_path / "out"), tmp_path / "out").case is None
 
 
 def test_the_choice_is_the_trial_with_the_lowest_validation_score(finished: Path) -> None:

@@ -97,6 +97,15 @@ def test_calibration_spectra_and_references_are_those_of_the_laws(outcome: Outco
     assert "climatology 0.7" in sentence(outcome, "For comparison")
 
 
+def test_the_closest_to_the_flow_as_a_whole_is_named_with_its_bias(outcome: Outcome) -> None:
+    text = sentence(outcome, "Lowest errors of the flow")
+    rows = [place.row for place in outcome.places("crps") if place.ranked]
+    error, bias = (outcome.results[name].sel(row=rows).mean("seed") for name in ("physics_error", "physics_bias"))
+    best = rows[int(np.argmin(error.sel(quantity="enstrophy").values))]
+    shown = f"{float(bias.sel(quantity='enstrophy', row=best)):+.0%}".replace("%", " %")
+    assert f"enstrophy “{best}”" in text and f"(bias {shown})" in text
+
+
 def test_failures_and_what_was_not_run_are_named_with_their_count(outcome: Outcome) -> None:
     assert f"“{UNSTABLE}” from 2 of 36" in sentence(outcome, "Diverged")
     assert sentence(outcome, "Not run") == f"Not run, or not over: “{PARTIAL}” seed 2."
