@@ -7,9 +7,9 @@ PYTHON is the interpreter of another environment, since the package's pins clash
     python -m venv well && well/bin/pip install the_well==1.2.0
 
 driftway writes convection with walls, scalars per file, a static field, one for each trajectory and a forcing, in
-train, valid and test with `stats.yaml`; there, `WellDataset` reads every pair of states, raw and normalised. The
-package's `write_dummy_data` writes a file that driftway reads. All numbers are compared, to the last bit where
-nothing is computed.
+train, valid and test with `stats.yaml`, and exports the same as a folder; there, `WellDataset` reads every pair of
+states, raw and normalised. The package's `write_dummy_data` writes a file that driftway reads. All numbers are
+compared, to the last bit where nothing is computed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from driftway.data import Axis, Fields, Trajectories, open_data, save_statistics, save_well, statistics, verify
+from driftway.data import (
+    Axis,
+    Fields,
+    Trajectories,
+    export_well,
+    open_data,
+    save_statistics,
+    save_well,
+    statistics,
+    verify,
+)
 from driftway.randomness import generator
 
 FIELDS = Fields(("buoyancy", "pressure", "velocity_x", "velocity_y"), ("1",) * 4)
@@ -44,6 +54,8 @@ for name, more in {"raw": {}, "normal": dict(use_normalization=True, normalizati
     items = [data[n] for n in range(len(data))]
     for key in ("input_fields", "output_fields", "constant_fields", "constant_scalars", "boundary_conditions"):
         found[f"{name} {key}"] = np.stack([np.asarray(item[key]) for item in items])
+exported = WellDataset(path=folder + "/exported", well_split_name="train", n_steps_input=1, n_steps_output=1)
+found["exported"] = np.stack([np.asarray(exported[n]["input_fields"]) for n in range(len(exported))])
 found["names"] = np.array(sum(data.metadata.field_names.values(), []))
 found["scalars"] = np.array(data.metadata.constant_scalar_names)
 found["constants"] = np.array(sum(data.metadata.constant_field_names.values(), []))
@@ -91,6 +103,7 @@ def read_there(parts: dict[str, Trajectories], folder: Path, found: Any) -> dict
     return {
         "names of the fields": found["names"].tolist() == list(FIELDS.names),
         "states": all(np.array_equal(found[f"raw {name}_fields"][:, 0], pairs[name]) for name in pairs),
+        "states of the exported folder": np.array_equal(found["exported"][:, 0], pairs["input"]),
         "states normalised by stats.yaml": all(
             np.allclose(found[f"normal {name}_fields"][:, 0], normal[name], atol=1e-5) for name in normal
         ),
@@ -134,6 +147,7 @@ def measure(python: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         parts = ours(folder / "ours")
+        export_well(open_data(folder / "ours"), folder / "exported")
         subprocess.run([python, "-c", THERE, place], check=True)
         found = np.load(folder / "found.npz")
         return {
