@@ -11,6 +11,7 @@ import numpy as np
 
 from driftway.data.moments import Scale
 from driftway.data.trajectories import SPLITS, Trajectories
+from driftway.data.weather import is_weather, open_weather, verify_weather
 from driftway.data.well import SUFFIXES, open_well, verify_well
 from driftway.data.well_statistics import read_statistics
 from driftway.data.zarr_store import open_zarr, verify_zarr
@@ -39,6 +40,7 @@ def _is_well(path: Path) -> bool:
 
 KINDS = [
     Kind("zarr folder", _is_zarr, open_zarr, verify_zarr, lambda path, data: None),
+    Kind("description of a weather store", is_weather, open_weather, verify_weather, lambda path, data: None),
     Kind("HDF5 files in The Well's layout", _is_well, open_well, verify_well, read_statistics),
 ]
 
