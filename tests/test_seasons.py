@@ -10,11 +10,16 @@ import pytest
 import torch
 
 from driftway import Emulator, Identity, Layout
+from driftway.checkpoints import read_json
 from driftway.data import open_data, save_zarr
 from driftway.data.calendar import Calendar
 from driftway.data.seasons import Told, season_frames, season_step
 from driftway.data.trajectories import Axis, Fields, Trajectories
-from driftway.errors import DataError
+from driftway.errors import ConfigError, DataError
+from driftway.forecasting import forecast_run
+from driftway.networks.layers import Scaling
+from driftway.workflow import fit_autoencoder, fit_stepper
+from tests import small
 
 X = Axis.uniform("x", 2, 2.0)
 YEAR = 1460  # six-hourly frames of 365 days
@@ -186,3 +191,52 @@ def test_a_step_is_told_what_is_chosen() -> None:
     for features, at in ((("month",), None), (("day", "day"), None), (("day",), "end")):
         with pytest.raises(DataError, match="a step is told day and hour"):
             Told(features, at)
+
+
+# --- from data to forecasts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten trajectories that begin in the last days of a year, with a parameter, and forcing of a whole year."""
+    data = small.known_trajectories()
+    forcing = {"sun": np.sin(2 * np.pi * np.arange(730) / 730)[:, None] * np.ones(16)}
+    calendar = Calendar(tuple(8700.0 + np.arange(10)), "2001-01-01", "noleap")
+    dated = replace(data, dt=12.0, time_units="h", forcing=forcing, calendar=calendar, forcing_recurs=True)
+    return save_zarr(dated, tmp_path_factory.mktemp("dated") / "dated.zarr")
+
+
+def test_a_fit_knows_dates_and_forecasts_beyond_the_stored_frames(dated: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit_stepper(small.experiment(tmp_path, dated, "deterministic"), run)
+    about = read_json(run / "emulator.json", "a run")
+    names = ["day_sin", "day_cos", "hour_sin", "hour_cos"]
+    assert about["parameter_names"] == ["strength", *names]
+    assert about["dates"] == {"names": names, "features": ["day", "hour"], "at": "valid"}
+    emulator = Emulator.load(run)
+    scaling = next(module for module in emulator.modules() if isinstance(module, Scaling))
+    assert scaling.mean[1:].tolist() == [0] * 4 and scaling.std[1:].tolist() == [1] * 4
+    forecast_run(run, dated, tmp_path / "long.zarr", leads=12, members=1)  # nine frames are stored
+    said = replace(open_data(dated).split("test"), told=Told(("hour",), "start"))
+    assert emulator.told(said).told == Told(("day", "hour"), "valid")
+
+
+def test_an_experiment_chooses_what_is_told(dated: Path, tmp_path: Path) -> None:
+    data = {"path": str(dated), "calendar": ["day"], "forcing_at": "start"}
+    fit_stepper(small.experiment(tmp_path, dated, "deterministic", data=data), tmp_path / "day")
+    about = read_json(tmp_path / "day" / "emulator.json", "a run")
+    assert about["dates"] == {"names": ["day_sin", "day_cos"], "features": ["day"], "at": "start"}
+    forecast_run(tmp_path / "day", dated, tmp_path / "day.zarr", leads=2, members=1)
+    plain = save_zarr(small.known_trajectories(), tmp_path / "plain.zarr")
+    with pytest.raises(ConfigError, match=r"data\.calendar: the data have no calendar"):
+        fit_stepper(
+            small.experiment(tmp_path, plain, "deterministic", data={**data, "path": str(plain)}), tmp_path / "none"
+        )
+
+
+def test_codecs_know_no_dates(dated: Path, tmp_path: Path) -> None:
+    codec = fit_autoencoder(small.experiment(tmp_path, dated, "autoencoder"), tmp_path / "codec")
+    assert {len(module.mean) for module in codec.modules() if isinstance(module, Scaling)} == {1}
+    chain = [{"type": "run", "path": str(tmp_path / "codec")}, "standardize"]
+    fit_stepper(small.experiment(tmp_path, dated, "deterministic", codec=chain), tmp_path / "latent")
+    forecast_run(tmp_path / "latent", dated, tmp_path / "latent.zarr", leads=12, members=1)

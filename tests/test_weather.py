@@ -161,8 +161,8 @@ def test_verify_reads_every_year(store: xr.Dataset, path: Path, tmp_path: Path) 
 
 
 def celsius(store: xr.Dataset, units: str | None) -> xr.Dataset:
-    degrees = store[TEMPERATURE] - np.float32(273.15)
-    return store.assign({TEMPERATURE: degrees.assign_attrs({} if units is None else {"units": units})})
+    degrees = (store[TEMPERATURE] - np.float32(273.15)).drop_attrs()
+    return store.assign({TEMPERATURE: degrees if units is None else degrees.assign_attrs(units=units)})
 
 
 def test_celsius_is_converted_and_logged(store: xr.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -180,7 +180,7 @@ def test_celsius_without_units_is_told_by_its_range(store: xr.Dataset, tmp_path:
 
 def test_units_that_the_numbers_contradict_are_refused(store: xr.Dataset, tmp_path: Path) -> None:
     path = written(tmp_path, celsius(store, "K"), years=YEARS)
-    with pytest.raises(DataError, match=r"says that it is in K, but its mean is 6\.\d+, which looks like degC"):
+    with pytest.raises(DataError, match=r"says that it is in K, but its mean is \d\.\d+, which looks like degC"):
         open_data(path)
     path.write_text(path.read_text() + f"units: {{{TEMPERATURE}: degC}}\n")
     assert np.allclose(open_data(path).load().states[0, :, 0], truth(store, TEMPERATURE, 2019), atol=1e-3)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -97,7 +95,7 @@ def check_present(path: Path, channel: Channel, values: np.ndarray, first: int =
 @lru_cache(maxsize=8)
 def opened(path: Path, process: int) -> xr.Dataset:
     """A store, once per process; its numbers are unpacked and missing ones are NaN, times are numbers."""
-    settings: Mapping[str, Any] = {"decode_times": False, "chunks": None}
     if path.is_dir():
-        return xr.open_zarr(path, **settings)
-    return xr.open_dataset(path, **settings)
+        together = (path / ".zmetadata").is_file()
+        return xr.open_zarr(path, decode_times=False, chunks=None, consolidated=together)
+    return xr.open_dataset(path, decode_times=False)
