@@ -41,7 +41,8 @@ def forecast_run(
 
     members: one is made, whatever is asked for, where the run's stepper is not random
 
-    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step.
+    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step, and
+    where there is a calendar the dates of its initial states.
     """
     chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
     emulator = Emulator.load(run).with_sampler(chosen)
@@ -51,7 +52,7 @@ def forecast_run(
         part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
         states = initial_states(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)
-    origin = {
+    origin: dict[str, Any] = {
         "label": label or out.stem,
         "run": str(run.resolve()),
         "data": str(data.resolve()),
@@ -59,6 +60,9 @@ def forecast_run(
         "start": start,
         "initial": digest_of(states),
     }
+    if part.calendar is not None:
+        hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
+        origin["initial_times"] = [part.calendar.date(hour) for hour in hours]
     about = {**origin, "stride": stride, "sampler": repr(getattr(emulator.stepper, "sampler", None)), **cost(emulator)}
     began = time.perf_counter()
     made = emulator.forecast(

@@ -13,6 +13,7 @@ from driftway import Emulator, Identity, Layout
 from driftway.checkpoints import read_json
 from driftway.data import open_data, save_zarr
 from driftway.data.calendar import Calendar
+from driftway.data.forecasts import open_forecast
 from driftway.data.seasons import Told, season_frames, season_step
 from driftway.data.trajectories import Axis, Fields, Trajectories
 from driftway.errors import ConfigError, DataError
@@ -217,6 +218,7 @@ def test_a_fit_knows_dates_and_forecasts_beyond_the_stored_frames(dated: Path, t
     scaling = next(module for module in emulator.modules() if isinstance(module, Scaling))
     assert scaling.mean[1:].tolist() == [0] * 4 and scaling.std[1:].tolist() == [1] * 4
     forecast_run(run, dated, tmp_path / "long.zarr", leads=12, members=1)  # nine frames are stored
+    assert open_forecast(tmp_path / "long.zarr").attrs["initial_times"] == ["2001-12-29T20:00", "2001-12-29T21:00"]
     said = replace(open_data(dated).split("test"), told=Told(("hour",), "start"))
     assert emulator.told(said).told == Told(("day", "hour"), "valid")
 
