@@ -129,6 +129,13 @@ def test_a_part_of_the_globe_is_open(store: xr.Dataset, tmp_path: Path) -> None:
     assert other.axes[1].coordinates == (60, 120, 180)
 
 
+def test_gaussian_latitudes_reach_the_poles(store: xr.Dataset, tmp_path: Path) -> None:
+    gaussian = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(4)[0]))
+    other = open_data(written(tmp_path, store.assign_coords(latitude=gaussian), years=YEARS))
+    assert other.axes[0].boundary == "pole"
+    assert np.allclose(other.axes[0].coordinates, gaussian, atol=1e-5)
+
+
 def test_netcdf_files_are_read_alike(store: xr.Dataset, data: Trajectories, tmp_path: Path) -> None:
     store.to_netcdf(tmp_path / "era5.nc", engine="scipy")
     about = written(tmp_path, store, **KNOWN).read_text()
@@ -139,6 +146,7 @@ def test_netcdf_files_are_read_alike(store: xr.Dataset, data: Trajectories, tmp_
 def test_names_and_pressure_in_pascal_as_cf_has_them(store: xr.Dataset, tmp_path: Path) -> None:
     renamed = store.rename(level="plev", latitude="lat", longitude="lon", time="valid_time")
     renamed = renamed.rename({WIND: "ua"}).assign_coords(plev=("plev", [50000, 85000], {"units": "Pa"}))
+    renamed["time_bnds"] = (("valid_time", "bnds"), np.zeros((1466, 2)))
     renamed.to_zarr(tmp_path / "cf.zarr", zarr_format=3, consolidated=False)
     (tmp_path / "cf.yaml").write_text("store: cf.zarr\nfields: [ua@850]\n")
     other = open_data(tmp_path / "cf.yaml")
@@ -194,6 +202,8 @@ def test_units_that_the_numbers_contradict_are_refused(store: xr.Dataset, tmp_pa
         ("total_precipitation_6hr", "mm", 0.5, ("m", 1e-3, 0.0)),
         ("specific_humidity", "g kg**-1", 5.0, ("kg kg-1", 1e-3, 0.0)),
         ("geopotential", "m^2/s^2", 5e4, ("m2 s-2", 1.0, 0.0)),
+        ("total_precipitation", "kg m**-2", 0.5, ("m", 1e-3, 0.0)),
+        ("potential_temperature", "K", 600.0, ("K", 1.0, 0.0)),
         ("vorticity", "s**-1", 1e-5, ("s-1", 1.0, 0.0)),
     ],
 )
@@ -296,6 +306,8 @@ def test_calendars_of_models(store: xr.Dataset, tmp_path: Path, calendar: str, f
         ({"forcing": ["land_sea_mask"]}, DataError, "does not vary with time; name it under static"),
         ({"static": [SST]}, DataError, "varies with time; name it under forcing or fields"),
         ({"years": {"train": [2019, 2020], "test": [2020]}}, DataError, "2020 is in train and in test"),
+        ({"years": {"train": [2019, 2020, 2020]}}, DataError, "must be one year, or the first and the last"),
+        ({"fill": {SST: "mean"}}, DataError, f"fill: '{SST}' is none of the variables that are read"),
         ({"years": {"train": [2019], "tests": [2020]}}, ConfigError, "tests"),
         ({"fill": {SST: "median"}}, ConfigError, "fill"),
         ({"levels": [500]}, ConfigError, "unknown key 'levels'"),

@@ -136,7 +136,17 @@ class _Store:
         return replace(known, fill=value)
 
 
+def _check_named(about: Weather) -> None:
+    """Raise DataError where units or fill are given of a variable that is not read."""
+    read = {name.partition("@")[0] for name in (*about.fields, *about.static, *about.forcing)}
+    for key, given in (("units", about.units), ("fill", about.fill)):
+        odd = next((name for name in given if name not in read), None)
+        if odd is not None:
+            raise DataError(f"{key}: '{odd}' is none of the variables that are read: {', '.join(sorted(read))}")
+
+
 def _trajectories(store: _Store, about: Weather, path: Path) -> Trajectories:
+    _check_named(about)
     channels = tuple(store.channel(name, about) for name in about.fields)
     _check_moves(store, channels, True, "fields")
     static = {c.name: c for c in (store.channel(name, about) for name in about.static)}

@@ -40,7 +40,8 @@ def grid_of(path: Path, data: xr.Dataset) -> tuple[Grid, tuple[Axis, Axis], list
     is left out. Where they do not go round the globe, both axes are open.
     """
     time, lat, lon = (coordinate(path, data, kind) for kind in COORDINATES)
-    levels = sorted({str(dim) for v in data.data_vars.values() for dim in v.dims if time in v.dims} - {time, lat, lon})
+    fields = [set(map(str, v.dims)) for v in data.data_vars.values() if {lat, lon} <= set(v.dims)]
+    levels = sorted(set[str]().union(*fields) - {time, lat, lon})
     latitudes, longitudes = (np.round(data[dim].values.astype(float), 5) for dim in (lat, lon))
     points, order = np.unique(longitudes % GLOBE, return_index=True)
     said = [f"latitudes run from {latitudes[0]:g} to {latitudes[-1]:g}, as in the store"]
@@ -67,9 +68,9 @@ def _one(levels: list[str]) -> str | None:
 
 
 def _latitude(points: np.ndarray) -> Axis:
-    """From pole to pole, where the cells reach both."""
+    """From pole to pole, where each is less than a cell away, as on Gaussian grids too."""
     cell = float(np.abs(np.diff(points)).max(initial=0))
-    whole = float(np.ptp(points)) + cell >= GLOBE / 2 - 1e-3 * cell
+    whole = bool((90 - points.max() < cell) and (points.min() + 90 < cell))
     return Axis("lat", tuple(points), "pole" if whole else "open", GLOBE / 2 if whole else None, "degrees_north")  # type: ignore[arg-type]
 
 

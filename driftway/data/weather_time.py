@@ -105,6 +105,8 @@ def whole_years(path: Path, times: Times, wanted: Mapping[str, Sequence[int]] | 
         return [Year(year, first, None) for year, first in whole.items()], said
     chosen: dict[int, str] = {}
     for split, ends in wanted.items():
+        if len(ends) not in (1, 2) or list(ends) != sorted(ends):
+            raise DataError(f"years: {split} is {list(ends)}, must be one year, or the first and the last")
         for year in range(min(ends), max(ends) + 1):
             if year in chosen:
                 raise DataError(f"years: {year} is in {chosen[year]} and in {split}; a year belongs to one split")

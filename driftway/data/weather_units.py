@@ -51,13 +51,13 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity(r".*temperature|sst|skt|t2m|tas|ts|ta|t|d2m", "K", 150, 350, {"degC": (1.0, 273.15)}),
-    Quantity(r".*pressure|sp|msl|mslp|ps|psl", "Pa", 3e4, 1.2e5, {"hPa": (100.0, 0.0)}),
+    Quantity(r"(?!.*potential).*temperature|sst|skt|t2m|tas|ts|ta|t|d2m", "K", 150, 350, {"degC": (1.0, 273.15)}),
+    Quantity(r"(mean_sea_level|surface)_pressure|sp|msl|mslp|ps|psl", "Pa", 3e4, 1.2e5, {"hPa": (100.0, 0.0)}),
     Quantity(r"specific_humidity|hus|huss|q", "kg kg-1", -0.001, 0.06, {"g kg-1": (1e-3, 0.0), "1": (1.0, 0.0)}),
     Quantity(r"geopotential|z", "m2 s-2", -1e4, 6e5, {}),
-    Quantity(r".*precipitation.*|tp", "m", -0.001, 0.05, {"mm": (1e-3, 0.0)}),
+    Quantity(r"total_precipitation(_\d+hr)?|tp", "m", -0.001, 0.05, {"mm": (1e-3, 0.0), "kg m-2": (1e-3, 0.0)}),
     Quantity(r"land_sea_mask|lsm|.*ice_cover|siconc|sic", "1", -0.01, 1.01, {"%": (0.01, 0.0)}),
-    Quantity(r".*wind|.*component_of_wind|u10|v10|u|v|ua|va|uas|vas", "m s-1", -150, 150, {}),
+    Quantity(r".*component_of_wind|u10|v10|u|v|ua|va|uas|vas", "m s-1", -150, 150, {}),
 )
 
 
