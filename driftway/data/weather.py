@@ -99,7 +99,7 @@ class _Store:
     def of(cls, path: Path, data: xr.Dataset, about: Weather) -> _Store:
         grid, axes, said = grid_of(path, data)
         times = times_of(path, data[grid.time])
-        years, left_out = whole_years(path, times, about.years)
+        years, left_out = whole_years(path, times, None if about.years is None else {**about.years})
         long = [str(y.year) for y in years if times.calendar.days(y.year) * 24 / times.step > times.per_year + 0.5]
         if long:
             left_out += f"{'; ' * bool(left_out)}31 December left out of the leap years {', '.join(long)}"
@@ -150,7 +150,7 @@ def _trajectories(store: _Store, about: Weather, path: Path) -> Trajectories:
     channels = tuple(store.channel(name, about) for name in about.fields)
     _check_moves(store, channels, True, "fields")
     static = {c.name: c for c in (store.channel(name, about) for name in about.static)}
-    _check_moves(store, static.values(), False, "static")
+    _check_moves(store, list(static.values()), False, "static")
     forcing = [store.channel(name, about) for name in about.forcing]
     _check_moves(store, forcing, True, "forcing")
     frames, starts = store.times.per_year, tuple(year.first for year in store.years)

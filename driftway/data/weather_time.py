@@ -64,7 +64,7 @@ def _step(path: Path, hours: np.ndarray, calendar: Calendar) -> float:
     step = float(np.median(steps))
     odd = np.flatnonzero(~np.isclose(steps, step, rtol=1e-4))
     if len(odd):
-        before, after = (calendar.date(hours[odd[0] + place]) for place in (0, 1))
+        before, after = (calendar.date(float(hours[odd[0] + place])) for place in (0, 1))
         leap = "; without a 29th of February, the calendar is noleap" if before[5:10] == "02-28" else ""
         raise DataError(
             f"{path}: a gap in time between {before} and {after}, elsewhere a step is {step:g} h; fill it, or cut the "
