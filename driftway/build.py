@@ -95,12 +95,16 @@ SUPPLIED = {
 
 @dataclass(frozen=True)
 class Signature:
-    """What a stepper or codec works on: channels of the state, of known fields, parameters, and the boundary."""
+    """What a stepper or codec works on: channels of the state, of known fields, parameters, and the boundary.
+
+    The last `dates` of the parameters tell the date, which codecs do not know.
+    """
 
     channels: int
     boundary: tuple[str, ...]
     fields: int = 0
     parameters: int = 0
+    dates: int = 0
 
 
 def build_sampler(spec: Spec | str) -> Sampler:
@@ -114,7 +118,8 @@ def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chai
     for spec in specs:
         context: dict[str, Any] = {"channels": signature.channels}
         if _type(spec) == "autoencoder":
-            context |= {"boundary": signature.boundary, "parameters": signature.parameters}
+            fixed = signature.parameters - signature.dates
+            context |= {"boundary": signature.boundary, "parameters": fixed}
         codec = construct(CODECS, spec, nested=COMPONENTS, **context)
         codecs.append(codec)
         if isinstance(codec, Autoencoder):
@@ -186,7 +191,8 @@ def check_stepper(spec: Spec | str) -> None:
 def build_emulator(spec: Spec) -> Emulator:
     """An emulator without its weights, from the description that `save_emulator` wrote."""
     layout = _layout(spec["layout"])
-    signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"])
+    dates = len(spec.get("dates", {}).get("names", ()))
+    signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"], dates=dates)
     codec, inner = build_codec(spec["codec"], signature)
     physics = Physics(codec, layout)
     guess = None if spec["guess"] is None else build_stepper(spec["guess"], inner, physics=physics)

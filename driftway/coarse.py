@@ -53,7 +53,7 @@ class CoarseSolver(LearnedStepper):
         return (self.step(batch.source, batch.conditioning) - batch.target).square().mean()
 
     def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
-        codec, params = self.physics.codec, conditioning.params
+        codec, params = self.physics.codec, conditioning.fixed
         u = codec.decode(state, params)
         before = after = resampled(u, self.solver.size)
         for _ in range(self.intervals):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from driftway.codecs import Codec
 from driftway.data.forecasts import in_memory, on_disk
 from driftway.data.layout import Layout
+from driftway.data.seasons import Told
 from driftway.data.trajectories import Conditioning, Trajectories
 from driftway.errors import ConfigError, DataError
 from driftway.parameters import checked_parameters
@@ -93,9 +95,9 @@ class Emulator(nn.Module):
         v: Tensor | None = None
         for lead in range(first, first + leads):
             known = self._at(conditioning, lead, len(u))
-            v = self.codec.encode(u, known.params) if v is None else v
+            v = self.codec.encode(u, known.fixed) if v is None else v
             v = self.stepper.step(v, known, self.noise_stream(seed, lead, keys))
-            yield self.codec.decode(v, known.params)
+            yield self.codec.decode(v, known.fixed)
 
     def noise_stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
         """The noise of one lead, a function of (seed, lead, key) alone; None if the stepper says it is not random."""
@@ -189,6 +191,13 @@ class Emulator(nn.Module):
             warnings.warn(f"{said}: the forecast is an extrapolation", stacklevel=3)
         return {"beyond": said} if said else {}
 
+    def told(self, data: Trajectories) -> Trajectories:
+        """A data set whose steps are told of dates and forcing what the emulator was fitted to."""
+        if not self.spec:
+            return data
+        dates = self.spec.get("dates", {"features": [], "at": "start"})
+        return replace(data, told=Told(tuple(dates["features"]), dates["at"]))
+
     def check_known(self, data: Trajectories) -> None:
         """Raise DataError where the known fields or parameters of a data set have other names than those fitted to."""
         for kind, found in (("field", data.field_names), ("parameter", data.parameter_names)):
@@ -246,4 +255,4 @@ def repeated(conditioning: Conditioning, rows: slice, times: int, like: Tensor) 
     def repeat(x: Tensor | None) -> Tensor | None:
         return None if x is None else x[rows].repeat(times, *(1,) * (x.ndim - 1)).to(like.device)
 
-    return Conditioning(repeat(conditioning.fields), repeat(conditioning.params))
+    return replace(conditioning, fields=repeat(conditioning.fields), params=repeat(conditioning.params))

@@ -43,9 +43,9 @@ class Encoded:
     def batch(self, indices: np.ndarray) -> Transition:
         """The encoded transitions with these numbers; without targets, the sources stand in their place."""
         source, target, known = self.transitions.batch(indices, self.targets)
-        source = self.codec.encode(source, known.params).contiguous()
+        source = self.codec.encode(source, known.fixed).contiguous()
         return Transition(
-            source, self.codec.encode(target, known.params).contiguous() if self.targets else source, known
+            source, self.codec.encode(target, known.fixed).contiguous() if self.targets else source, known
         )
 
     def passes(self) -> Iterator[Transition]:

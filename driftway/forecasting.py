@@ -41,17 +41,18 @@ def forecast_run(
 
     members: one is made, whatever is asked for, where the run's stepper is not random
 
-    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step.
+    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step, and
+    where there is a calendar the dates of its initial states.
     """
     chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
     emulator = Emulator.load(run).with_sampler(chosen)
     with naming(data):
-        part = open_data(data).split(split)
+        part = emulator.told(open_data(data).split(split))
         emulator.check_known(part)
         part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
         states = initial_states(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)
-    origin = {
+    origin: dict[str, Any] = {
         "label": label or out.stem,
         "run": str(run.resolve()),
         "data": str(data.resolve()),
@@ -59,6 +60,9 @@ def forecast_run(
         "start": start,
         "initial": digest_of(states),
     }
+    if part.calendar is not None:
+        hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
+        origin["initial_times"] = [part.calendar.date(hour) for hour in hours]
     about = {**origin, "stride": stride, "sampler": repr(getattr(emulator.stepper, "sampler", None)), **cost(emulator)}
     began = time.perf_counter()
     made = emulator.forecast(
@@ -68,7 +72,7 @@ def forecast_run(
         seed=seed,
         batch=batch,
         keys=[f"{split} {row}, frame {start}" for row in range(len(states))],
-        conditioning=lambda lead: _known(part, start + (lead - 1) * stride),
+        conditioning=lambda lead: _known(part, start + (lead - 1) * stride, stride),
         out=out,
         force=force,
         attributes=about,
@@ -117,12 +121,10 @@ def initial_states(layout: Layout, part: Trajectories, start: int) -> np.ndarray
     return states
 
 
-def _known(part: Trajectories, time: int) -> Conditioning:
-    """What is known of every trajectory at one frame."""
-    if part.forcing and time >= part.shape[1]:
-        raise DataError(f"the forcing ends at frame {part.shape[1] - 1}; forecast fewer leads")
+def _known(part: Trajectories, time: int, stride: int) -> Conditioning:
+    """What a step of some frames from one frame knows of every trajectory."""
     count = part.shape[0]
-    return part.conditioning(np.arange(count), np.full(count, time))
+    return part.conditioning(np.arange(count), np.full(count, time), stride)
 
 
 def digest_of(states: np.ndarray) -> str:
@@ -150,8 +152,9 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
         calls += 1
 
     fields, parameters = emulator.spec.get("fields", 0), emulator.spec.get("parameters", 0)
-    nothing = unknown(0, parameters, 1, ())
-    encoded = emulator.codec.encode(torch.zeros(1, *emulator.layout.shape), nothing.params)
+    dates = len(emulator.spec.get("dates", {}).get("names", ()))
+    nothing = unknown(0, parameters, 1, (), dates)
+    encoded = emulator.codec.encode(torch.zeros(1, *emulator.layout.shape), nothing.fixed)
     v, known = encoded.new_zeros(batch, *encoded.shape[1:]), unknown(fields, parameters, batch, encoded.shape[2:])
     keys = [(i, 0) for i in range(batch)]
     emulator.stepper.step(v, known, emulator.noise_stream(0, 0, keys))
@@ -176,8 +179,10 @@ def networks_of(stepper: Stepper) -> list[torch.nn.Module]:
     return [*([own] if isinstance(own, torch.nn.Module) else []), *([] if guess is None else networks_of(guess))]
 
 
-def unknown(fields: int, parameters: int, rows: int, space: Sequence[int]) -> Conditioning:
-    """Zeros in place of what a step may know besides the state."""
+def unknown(fields: int, parameters: int, rows: int, space: Sequence[int], dates: int = 0) -> Conditioning:
+    """Zeros in place of what a step may know besides the state; the last `dates` of the parameters tell the date."""
     return Conditioning(
-        torch.zeros(rows, fields, *space) if fields else None, torch.zeros(rows, parameters) if parameters else None
+        torch.zeros(rows, fields, *space) if fields else None,
+        torch.zeros(rows, parameters) if parameters else None,
+        dates,
     )

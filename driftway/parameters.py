@@ -58,6 +58,8 @@ class Parameter:
 def fitted_parameters(data: Trajectories, scales: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:
     """Every parameter of a data set, in the order in which a step knows them, scaled by its training split.
 
+    Those that tell the date are waves from −1 to 1 and stay as they are.
+
     scales: name → 'log' or 'linear'; a parameter that is not named enters as its logarithm where it is positive in the
         whole data set and its largest value in the training split is more than ten times its smallest
 
@@ -67,13 +69,14 @@ def fitted_parameters(data: Trajectories, scales: Mapping[str, str] | None = Non
     declared = dict(scales or {})
     unknown = next((name for name in declared if name not in data.parameters), None)
     if unknown is not None:
-        names = ", ".join(data.parameter_names) or "none"
+        names = ", ".join(sorted(data.parameters)) or "none"
         raise ConfigError(f"data.parameters: the data have no parameter '{unknown}'; they have {names}")
     train = data.split("train") if data.parameters else data
-    return tuple(
+    fitted = [
         _fitted(name, np.asarray(data.parameters[name], float), np.asarray(train.parameters[name], float), declared)
-        for name in data.parameter_names
-    )
+        for name in sorted(data.parameters)
+    ]
+    return (*fitted, *(Parameter(name, "linear", 0.0, 1.0, -1.0, 1.0) for name in data.date_names))
 
 
 def _fitted(name: str, every: np.ndarray, values: np.ndarray, declared: Mapping[str, str]) -> Parameter:
@@ -88,11 +91,11 @@ def _fitted(name: str, every: np.ndarray, values: np.ndarray, declared: Mapping[
 
 
 def scale_parameters(network: nn.Module, parameters: Sequence[Parameter]) -> None:
-    """Make a network that was built for these parameters take them in physical units."""
+    """Make a network that was built for these parameters, or the first of them, take them in physical units."""
     for module in network.modules():
         if isinstance(module, Scaling):
-            logarithmic = [parameter.scale == "log" for parameter in parameters]
-            module.fit(logarithmic, [p.mean for p in parameters], [p.std for p in parameters])
+            own = parameters[: len(module.mean)]
+            module.fit([p.scale == "log" for p in own], [p.mean for p in own], [p.std for p in own])
 
 
 def described(parameters: Sequence[Parameter]) -> list[dict[str, Any]]:

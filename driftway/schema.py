@@ -63,6 +63,16 @@ class DataSection(Section):
         default={},
         description="how parameters enter, by name; others: log where positive and spread over more than a decade",
     )
+    calendar: tuple[Literal["day", "hour"], ...] | None = Field(
+        default=None,
+        strict=False,
+        description="what steps are told of the date, day of the year and hour of the day; null: both, if it is known",
+    )
+    forcing_at: Literal["start", "valid"] | None = Field(
+        default=None,
+        description="whose forcing and date a step knows, of the state before it or the one it makes; null: valid if "
+        "the data have a calendar, else start",
+    )
     memory: float = Field(
         default=1.0, ge=0, description="gigabytes of training states held in memory; more are read as they are drawn"
     )

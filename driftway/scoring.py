@@ -139,7 +139,7 @@ def references(
     """What any forecast is measured against: persistence, climatology, and the truth encoded and decoded."""
     first = next(iter(forecasts.values())).attrs
     rows = np.arange(truth.sizes["trajectory"])
-    params = data.split(str(first["split"])).conditioning(rows, np.zeros_like(rows)).params
+    params = data.split(str(first["split"])).fixed(rows)
     found = baselines(data, str(first["split"]), int(first["start"]), truth, layout)
     return {**found, **floors(run_names(forecasts), truth, params)}
 

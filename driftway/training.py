@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from driftway.checkpoints import load_checkpoint, save_checkpoint
-from driftway.data.trajectories import Conditioning, Transition
+from driftway.data.trajectories import Transition
 from driftway.errors import ConfigError, DivergedError, DriftwayError
 from driftway.progress import progress
 from driftway.randomness import generator, stream
@@ -91,7 +91,7 @@ class Batches:
             for x in (batch.source, batch.target, batch.conditioning.fields)
         )
         assert source is not None and target is not None
-        return Transition(source, target, Conditioning(fields, batch.conditioning.params))
+        return Transition(source, target, replace(batch.conditioning, fields=fields))
 
 
 class Ahead:
@@ -172,7 +172,7 @@ def moved(batch: Transition, device: torch.device) -> Transition:
     """The batch on `device`."""
     known = batch.conditioning
     fields, params = (None if x is None else x.to(device) for x in (known.fields, known.params))
-    return Transition(batch.source.to(device), batch.target.to(device), Conditioning(fields, params))
+    return Transition(batch.source.to(device), batch.target.to(device), replace(known, fields=fields, params=params))
 
 
 def fit(

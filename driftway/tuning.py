@@ -75,7 +75,7 @@ def scores_of_samplers(
     `crps_states`, `vrmse_states` and `spectral_states`, the jackknife pseudo-values of the spectral log error, its low
     and mid band averaged. Scores are infinite where `failures` is not 0, and NaN where they are not defined.
     """
-    part = data.split(split)
+    part = emulator.told(data.split(split))
     emulator.check_known(part)
     part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
     cases = _cases(emulator.layout, part, leads, starts, split)
@@ -107,7 +107,7 @@ def _cases(layout: Layout, part: Trajectories, leads: int, starts: int, split: s
     rows, times = np.tile(np.arange(count), len(frames)), np.repeat(frames, count)
 
     def known(lead: int) -> Conditioning:
-        return part.conditioning(rows, times + (lead - 1) * stride)
+        return part.conditioning(rows, times + (lead - 1) * stride, stride)
 
     truths = [truth_for(part, start, leads, stride) for start in frames]
     return Cases(

@@ -38,7 +38,7 @@ class Reconstructions:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         autoencoder: Any = model
         frames, _, known = moved(self.batch, next(model.parameters()).device)
-        decoded = autoencoder.decode(autoencoder.encode(frames, known.params), known.params)
+        decoded = autoencoder.decode(autoencoder.encode(frames, known.fixed), known.fixed)
         return {
             "valid_vrmse": float(
                 vrmse(decoded, frames, space=frames.ndim - 2, weights=_on(self.weights, frames)).mean()
@@ -75,7 +75,7 @@ class Rollouts:
         errors, scores = [], []
         for lead in range(1, leads + 1):
             at = np.full(count, (lead - 1) * self.stride)
-            known = repeated(self.data.conditioning(np.arange(count), at), slice(None), members, now)
+            known = repeated(self.data.conditioning(np.arange(count), at, self.stride), slice(None), members, now)
             now = stepper.step(now, known, stream(self.seed, "validate", lead, rows=keys))
             ensemble = now.unflatten(0, (members, count))
             errors.append(float(vrmse(ensemble.mean(0), truth[:, lead], **mean).mean()))

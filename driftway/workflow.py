@@ -32,6 +32,7 @@ from driftway.codecs import Chain, Standardize, same_weights
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.files import stored_scale
 from driftway.data.layout import Layout
+from driftway.data.seasons import Told
 from driftway.data.trajectories import Axis, Fields, coarsen
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
@@ -41,7 +42,7 @@ from driftway.parameters import Parameter, described, fitted_parameters, scale_p
 from driftway.progress import progress
 from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
-from driftway.schema import Experiment
+from driftway.schema import DataSection, Experiment
 from driftway.steppers import LearnedStepper
 from driftway.training import Ahead, Batches, device_of, fit
 from driftway.validation import Reconstructions, Rollouts, some
@@ -54,7 +55,25 @@ def layout_of(data: Trajectories, stride: int = 1) -> Layout:
 
 def signature_of(data: Trajectories) -> Signature:
     """What a codec or stepper has to work on."""
-    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters))
+    dates = len(data.date_names)
+    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters) + dates, dates=dates)
+
+
+def data_of(section: DataSection) -> Trajectories:
+    """The data set of an experiment, whose steps are told of dates and forcing what it says."""
+    with naming(section.path):
+        return told(open_data(section.path), section)
+
+
+def told(data: Trajectories, section: DataSection) -> Trajectories:
+    """A data set whose steps are told of dates and forcing what an experiment says; by default all of the valid time.
+
+    Raises ConfigError for a calendar that the data have not.
+    """
+    if section.calendar is not None and data.calendar is None:
+        raise ConfigError("data.calendar: the data have no calendar; leave the key out, or choose data with dates")
+    features = Told().features if section.calendar is None else section.calendar
+    return replace(data, told=Told(features, section.forcing_at))
 
 
 def finished(folder: Path) -> bool:
@@ -109,7 +128,7 @@ def fit_autoencoder(
     """Fit the last codec of the experiment, an autoencoder, by reconstruction; those before it normalise."""
     _check_components(experiment)
     with opened(Path(folder), experiment, resume=resume, force=force) as run:
-        data, stride = open_data(experiment.data.path), experiment.data.stride
+        data, stride = data_of(experiment.data), experiment.data.stride
         with seeded(experiment.seed, "weights"):
             codec, inner = build_codec(experiment.codec, signature_of(data))
         *before, model = codec.codecs
@@ -124,7 +143,7 @@ def fit_autoencoder(
         trained = _trained(model, transitions, run, validate)
         layout = layout_of(data)
         spec = describe(layout, experiment.codec, {"type": "persistence"}, None, data.field_names, data.parameter_names)
-        spec["parameter_scales"] = described(parameters)
+        spec |= {"parameter_scales": described(parameters), **_dates(data)}
         emulator = Emulator(Chain(*before, trained), build_stepper("persistence", inner), layout, spec)
         return _saved(emulator, trained, run, found)
 
@@ -147,6 +166,13 @@ def _parameters(network: nn.Module, data: Trajectories, experiment: Experiment) 
         parameters = fitted_parameters(data, experiment.data.parameters)
     scale_parameters(network, parameters)
     return parameters
+
+
+def _dates(data: Trajectories) -> Spec:
+    """What an emulator's steps were told of dates and forcing, for its description; nothing where that is the start."""
+    at = "valid" if data.told.valid(data.calendar) else "start"
+    told = {"names": list(data.date_names), "features": list(data.told.features), "at": at}
+    return {"dates": told} if data.calendar is not None or at == "valid" else {}
 
 
 # --- latents -------------------------------------------------------------------------------------------------------
@@ -194,7 +220,7 @@ def _encode(codec: Any, data: Trajectories) -> np.ndarray:
     encoded = []
     for at in (slice(start, start + batch) for start in range(0, len(rows), batch)):
         states = torch.from_numpy(np.asarray(data.states[rows[at], times[at]], np.float32))
-        encoded.append(codec.encode(states, data.conditioning(rows[at], times[at]).params))
+        encoded.append(codec.encode(states, data.fixed(rows[at])))
     return torch.cat(encoded).unflatten(0, data.shape[:2]).numpy()
 
 
@@ -248,7 +274,7 @@ class Prepared:
 
 def prepare(experiment: Experiment) -> Prepared:
     """Resolve the codec: a trained run encodes the data set once, standardisation is fitted to what it then sees."""
-    data = open_data(experiment.data.path)
+    data = data_of(experiment.data)
     states, specs = data, list[Spec]()
     done, pending, found = list[nn.Module](), list[nn.Module](), "none"
     for entry in experiment.codec:
@@ -257,7 +283,7 @@ def prepare(experiment: Experiment) -> Prepared:
             run = Path(spec["path"])
             emulator = Emulator.load(run)
             _check_same_states(emulator, data, run)
-            states = latents(run, emulator, data)
+            states = replace(latents(run, emulator, data), told=data.told)
             done += list(_chain(emulator).codecs)
             specs += emulator.spec["codec"]
         elif spec["type"] == "standardize" and not pending:
@@ -309,7 +335,7 @@ def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = Fa
         trained: Any = _trained(model, transitions, run, validate)
         stepper, known = dict(experiment.stepper), ready.data
         spec = describe(ready.layout, ready.specs, stepper, guess_spec, known.field_names, known.parameter_names)
-        spec["parameter_scales"] = described(parameters)
+        spec |= {"parameter_scales": described(parameters), **_dates(known)}
         return _saved(Emulator(ready.codec, trained, ready.layout, spec), trained, run, ready.statistics)
 
 

@@ -18,7 +18,8 @@ ROOT = Path(driftway.__file__).parent
 LAYERS = """
 errors version glossary lazy brief engines.*
 randomness storage progress processes
-config.* data.calendar data.states
+config.* data.calendar data.conditioning data.states
+data.seasons
 data.trajectories
 calculus
 data.layout
@@ -48,7 +49,8 @@ DEFERRED = {("emulator", "build")}
 # Packages of others, and the only modules that know of them.
 HOMES = {
     "xarray": {
-        "data.forecasts", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning", "report.findings",
+        "data.forecasts", "data.weather", "data.weather_grid", "data.weather_reader", "data.weather_time",
+        "data.zarr_store", "emulator", "evaluation", "scoring", "tuning", "report.findings",
         "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page", "report.outcome",
         "report.study", "report.study_plotting", "report.physical", "studies.statistics", "studies.tables",
         "studies.results", "studies.judging",

@@ -27,6 +27,8 @@ VALUES = {
     "data.path": "folder/other.zarr",
     "data.stride": 3,
     "data.parameters": {"rayleigh": "log", "prandtl": "linear"},
+    "data.calendar": ["hour"],
+    "data.forcing_at": "start",
     "data.memory": 0.25,
     "data.statistics": "computed",
     "codec": [{"type": "run", "path": "runs/autoencoder"}, {"type": "standardize"}],

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from driftway.lazy import lazily, listed
 
 if TYPE_CHECKING:
+    from driftway.data.calendar import Calendar as Calendar
     from driftway.data.files import inspect as inspect
     from driftway.data.files import open_data as open_data
     from driftway.data.files import verify as verify
     from driftway.data.moments import Statistics as Statistics
     from driftway.data.moments import statistics as statistics
+    from driftway.data.seasons import Told as Told
     from driftway.data.states import unwritten as unwritten
     from driftway.data.trajectories import Axis as Axis
     from driftway.data.trajectories import Conditioning as Conditioning
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from driftway.data.zarr_store import write_zarr as write_zarr
 
 _NAMES = {
+    "calendar": "Calendar",
+    "seasons": "Told",
     "files": "inspect open_data verify",
     "states": "unwritten",
     "trajectories": "Axis Conditioning Fields Trajectories Transition",

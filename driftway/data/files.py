@@ -11,6 +11,7 @@ import numpy as np
 
 from driftway.data.moments import Scale
 from driftway.data.trajectories import SPLITS, Trajectories
+from driftway.data.weather import is_weather, open_weather, verify_weather
 from driftway.data.well import SUFFIXES, open_well, verify_well
 from driftway.data.well_statistics import read_statistics
 from driftway.data.zarr_store import open_zarr, verify_zarr
@@ -39,6 +40,7 @@ def _is_well(path: Path) -> bool:
 
 KINDS = [
     Kind("zarr folder", _is_zarr, open_zarr, verify_zarr, lambda path, data: None),
+    Kind("description of a weather store", is_weather, open_weather, verify_weather, lambda path, data: None),
     Kind("HDF5 files in The Well's layout", _is_well, open_well, verify_well, read_statistics),
 ]
 
@@ -77,6 +79,7 @@ def inspect(data: Trajectories) -> dict[str, Any]:
         "frames": frames,
         "dt": data.dt,
         "time_units": data.time_units,
+        **_dates(data),
         "fields": dict(zip(data.fields.names, data.fields.units, strict=True)),
         "axes": {
             axis.name: f"{len(axis)} points, length {axis.length:g} {axis.units}, {axis.boundary}"
@@ -90,3 +93,12 @@ def inspect(data: Trajectories) -> dict[str, Any]:
         "fingerprint": data.fingerprint(),
         "attributes": dict(data.attributes),
     }
+
+
+def _dates(data: Trajectories) -> dict[str, str]:
+    """The calendar, with the dates of the first and last state of all."""
+    if data.calendar is None:
+        return {}
+    starts, calendar = data.calendar.starts, data.calendar
+    last = max(starts) + data.hours(data.shape[1] - 1)
+    return {"calendar": f"{calendar.name}, {calendar.date(min(starts))} to {calendar.date(last)}"}

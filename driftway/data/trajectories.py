@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
-from driftway.data.calendar import Calendar
+from driftway.data.calendar import Calendar, hours_of
+from driftway.data.conditioning import Conditioning, Transition, stacked
+from driftway.data.seasons import ALL, Told, check_recurring, season_frames
 from driftway.data.states import Lazy
 from driftway.errors import DataError
 from driftway.randomness import generator
@@ -104,27 +106,6 @@ class Axis:
         return cls(name, points, "periodic", length, units, symmetry)
 
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What a step may know besides the state: fields (B, F, *S) such as orography, and parameters (B, P)."""
-
-    fields: Tensor | None = None
-    params: Tensor | None = None
-
-
-class Transition(NamedTuple):
-    """One physical step: source u(t) and target u(t+Δt), each (B, C, *S)."""
-
-    source: Tensor
-    target: Tensor
-    conditioning: Conditioning = Conditioning()
-
-    def first(self, count: int) -> Transition:
-        """The first rows of the batch."""
-        few = (None if x is None else x[:count] for x in (self.conditioning.fields, self.conditioning.params))
-        return Transition(self.source[:count], self.target[:count], Conditioning(*few))
-
-
 @dataclass(frozen=True, repr=False)
 class Trajectories:
     """A data set: states (N, T, C, *S) at equal time steps, what their channels and axes mean, and what is known.
@@ -134,11 +115,14 @@ class Trajectories:
         dt: time between two states, in `time_units`
         parameters: name → (N,), numbers that a trajectory's physics depend on
         static: name → (*S), fields that never change, such as orography, or (N, *S), one for each trajectory
-        forcing: name → (T, *S), fields that are known in advance
+        forcing: name → (T, *S), fields that are known in advance, or (N, T, *S), of each trajectory; with
+            `forcing_recurs` (P, *S), P frames of one year from 1 January, 00:00, that hold in every year
         splits: 'train', 'valid' or 'test' for each trajectory; without them `split` draws 80, 10 and 10 %
         attributes: where the data come from
         digest: of the files behind the states, if they are on disk
         calendar: when each trajectory begins, where seasons matter
+        forcing_recurs: whether forcing is found by the date
+        told: what a step is told of the date
     """
 
     states: np.ndarray | Lazy
@@ -153,6 +137,8 @@ class Trajectories:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
     calendar: Calendar | None = None
+    forcing_recurs: bool = False
+    told: Told = ALL
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -170,8 +156,12 @@ class Trajectories:
         if self.splits is not None and (len(self.splits) != self.shape[0] or not set(self.splits) <= set(SPLITS)):
             raise DataError(f"splits must name {', '.join(SPLITS)} for each of the {self.shape[0]} trajectories")
         self._check_names()
+        self._check_dates()
         count, frames = self.shape[:2]
-        wanted = {"parameters": [(count,)], "static": [space, (count, *space)], "forcing": [(frames, *space)]}
+        moving = [(frames, *space), (count, frames, *space)]
+        if self.forcing_recurs:
+            moving = [(len(values), *space) for values in self.forcing.values()]
+        wanted = {"parameters": [(count,)], "static": [space, (count, *space)], "forcing": moving}
         for kind, shapes in wanted.items():
             for name, values in getattr(self, kind).items():
                 if values.shape not in shapes:
@@ -184,6 +174,14 @@ class Trajectories:
         if not isinstance(self.fields, Fields):
             raise DataError(f"fields must be Fields(names, units), got {shorten(repr(self.fields), 80)}")
 
+    def _check_dates(self) -> None:
+        if self.forcing_recurs:
+            check_recurring(self.calendar, [len(values) for values in self.forcing.values()])
+        if self.calendar is not None:
+            hours_of(self.time_units)
+            if len(self.calendar) != self.shape[0]:
+                raise DataError(f"the calendar has {len(self.calendar)} starts for {self.shape[0]} trajectories")
+
     def __repr__(self) -> str:
         splits = "" if self.splits is None else f", splits { ({name: self.splits.count(name) for name in SPLITS}) }"
         fields = ", ".join(self.fields.names)
@@ -191,11 +189,13 @@ class Trajectories:
 
     def _check_names(self) -> None:
         names = [*self.fields.names, *self.parameters, *self.static, *self.forcing, *(axis.name for axis in self.axes)]
-        twice = next((name for name in names if [*names, *RESERVED].count(name) > 1), None)
+        reserved = [*RESERVED, *self.date_names]
+        reserved += ["start"] * (self.calendar is not None) + ["time_of_year"] * self.forcing_recurs
+        twice = next((name for name in names if [*names, *reserved].count(name) > 1), None)
         if twice is not None:
             raise DataError(
                 f"the name '{twice}' is taken: fields, parameters, static, forcing and axes need different ones, "
-                f"and none may be {', '.join(RESERVED)}"
+                f"and none may be {', '.join(reserved)}"
             )
 
     @property
@@ -220,8 +220,13 @@ class Trajectories:
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """The parameters, in the order in which a step knows them."""
-        return tuple(sorted(self.parameters))
+        """The parameters, in the order in which a step knows them; those that tell the date come last."""
+        return (*sorted(self.parameters), *self.date_names)
+
+    @property
+    def date_names(self) -> tuple[str, ...]:
+        """The parameters that tell the date."""
+        return self.told.names(self.calendar)
 
     def select(self, rows: Sequence[int]) -> Trajectories:
         """Some trajectories, by number."""
@@ -233,12 +238,13 @@ class Trajectories:
             static={name: values[at] if self._own(values) else values for name, values in self.static.items()},
             splits=None if self.splits is None else tuple(self.splits[row] for row in at),
             digest=self._derived("rows", at.tolist()),
+            forcing={name: values[at] if self._own(values, 1) else values for name, values in self.forcing.items()},
             calendar=None if self.calendar is None else self.calendar.select(at),
         )
 
-    def _own(self, static: np.ndarray) -> bool:
-        """Whether each trajectory has a static field of its own."""
-        return static.ndim > len(self.axes)
+    def _own(self, values: np.ndarray, times: int = 0) -> bool:
+        """Whether each trajectory has a static field, or with one dimension of times forcing, of its own."""
+        return values.ndim > len(self.axes) + times
 
     def split(self, name: str, seed: int = 0) -> Trajectories:
         """The trajectories of 'train', 'valid' or 'test'; no trajectory is in two of them."""
@@ -262,8 +268,18 @@ class Trajectories:
         return replace(self._at(slice(None, None, step)), dt=self.dt * step)
 
     def _at(self, times: slice) -> Trajectories:
-        forcing = {name: values[times] for name, values in self.forcing.items()}
-        return replace(self, states=self.states[:, times], forcing=forcing, digest=self._derived("frames", str(times)))
+        forcing = {name: self._cut(values, times) for name, values in self.forcing.items()}
+        digest = self._derived("frames", str(times))
+        later = None if self.calendar is None else self.calendar.later(self.hours(times.start or 0))
+        return replace(self, states=self.states[:, times], forcing=forcing, digest=digest, calendar=later)
+
+    def _cut(self, forcing: np.ndarray, times: slice) -> np.ndarray:
+        """Forcing at some frames; what is found by the date stays whole."""
+        return forcing if self.forcing_recurs else forcing[:, times] if self._own(forcing, 1) else forcing[times]
+
+    def hours(self, frames: np.ndarray | int) -> Any:
+        """Hours from the first state to some frames; raises DataError where time units are no measure of time."""
+        return frames * self.dt * hours_of(self.time_units)
 
     def load(self) -> Trajectories:
         """The same with all states in memory."""
@@ -273,19 +289,43 @@ class Trajectories:
         """Every pair of states `stride` frames apart."""
         return Transitions(self, stride)
 
-    def conditioning(self, rows: np.ndarray, times: np.ndarray) -> Conditioning:
-        """What a step from the frames (rows[i], times[i]) may know: fields (B, F, *S), parameters (B, P) by name."""
+    def conditioning(self, rows: np.ndarray, times: np.ndarray, stride: int = 1) -> Conditioning:
+        """What a step of `stride` frames from (rows[i], times[i]) may know: fields (B, F, *S), parameters (B, P).
+
+        Forcing and date are those of the frame that the step starts from or of the one that it makes, as `told` says.
+        Raises DataError where forcing that does not recur ends before.
+        """
+        at = times + stride * self.told.valid(self.calendar)
         static = [self.static[name] for name in sorted(self.static)]
-        fixed = [x[rows] if self._own(x) else np.broadcast_to(x, (len(rows), *self.shape[3:])) for x in static]
-        moving = [self.forcing[name][times] for name in sorted(self.forcing)]
-        numbers = [self.parameters[name][rows] for name in self.parameter_names]
-        return Conditioning(_stacked([*fixed, *moving]), _stacked(numbers))
+        fixed = [x[rows] if self._own(x) else np.broadcast_to(x, (len(rows), *x.shape)) for x in static]
+        moving = [self._moving(self.forcing[name], rows, at) for name in sorted(self.forcing)]
+        numbers = [self.parameters[name][rows] for name in sorted(self.parameters)]
+        if self.calendar is not None:
+            numbers += self.told.numbers(self.calendar, self.calendar.hours(rows, self.hours(at)))
+        return Conditioning(stacked([*fixed, *moving]), stacked(numbers), len(self.date_names))
+
+    def fixed(self, rows: np.ndarray) -> Tensor | None:
+        """The parameters (B, P) that belong to some trajectories whatever the date, by name; None without any."""
+        return stacked([self.parameters[name][rows] for name in sorted(self.parameters)])
+
+    def _moving(self, forcing: np.ndarray, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Forcing (B, *S) of trajectories at frames that, where it recurs, may lie beyond the last."""
+        if self.forcing_recurs and self.calendar is not None:
+            hours = self.calendar.hours(rows, self.hours(times))
+            return forcing[season_frames(self.calendar, hours, len(forcing))]
+        if len(times) and times.max() >= self.shape[1]:
+            raise DataError(
+                f"the forcing ends at frame {self.shape[1] - 1}, wanted is frame {times.max()}; forecast fewer leads, "
+                "or mark forcing of a whole year as recurring (forcing_recurs)"
+            )
+        return forcing[rows, times] if self._own(forcing, 1) else forcing[times]
 
     def fingerprint(self) -> str:
         """A SHA-256 that changes with the data: of the files they are read from, or of the states in memory."""
         if self.digest:
             return self.digest
-        about = (self.fields, self.axes, self.dt, self.time_units, self.splits, self.shape)
+        dated = () if self.calendar is None else (self.calendar, self.forcing_recurs)
+        about = (self.fields, self.axes, self.dt, self.time_units, self.splits, self.shape, *dated)
         digest = hashlib.sha256(repr(about).encode())
         for row in range(self.shape[0]):
             digest.update(np.asarray(self.states[[row]]).tobytes())
@@ -320,10 +360,10 @@ class Transitions:
         rows, times = np.divmod(np.asarray(indices), self._per_row)
         if not targets:
             source = torch.from_numpy(np.asarray(self.data.states[rows, times], np.float32))
-            return Transition(source, source, self.data.conditioning(rows, times))
+            return Transition(source, source, self.data.conditioning(rows, times, self.stride))
         frames = np.stack([times, times + self.stride], 1).ravel()  # each pair side by side, as it is read
         both = torch.from_numpy(np.asarray(self.data.states[rows.repeat(2), frames], np.float32))
-        return Transition(both[0::2], both[1::2], self.data.conditioning(rows, times))
+        return Transition(both[0::2], both[1::2], self.data.conditioning(rows, times, self.stride))
 
 
 def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -344,11 +384,3 @@ def _drawn(count: int, seed: int) -> tuple[str, ...]:
     order = generator(seed, "split").permutation(count)
     names = ["test"] * tenth + ["valid"] * tenth + ["train"] * count
     return tuple(names[int(place)] for place in np.argsort(order))
-
-
-def _stacked(columns: list[np.ndarray]) -> Tensor | None:
-    return _tensor(np.stack(columns, 1)) if columns else None
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

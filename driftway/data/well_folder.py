@@ -30,7 +30,7 @@ def export_well(data: Trajectories, folder: str | Path, name: str | None = None)
 
 def _sets(data: Trajectories, rows: list[int]) -> Iterator[tuple[list[str], list[int]]]:
     """Rows of one set of parameters each, with the words of a file's name."""
-    values = {row: tuple(float(data.parameters[name][row]) for name in data.parameter_names) for row in rows}
+    values = {row: tuple(float(data.parameters[name][row]) for name in sorted(data.parameters)) for row in rows}
     for numbers in sorted(set(values.values())):
-        words = [f"{name}_{number:g}" for name, number in zip(data.parameter_names, numbers, strict=True)]
+        words = [f"{name}_{number:g}" for name, number in zip(sorted(data.parameters), numbers, strict=True)]
         yield words, [row for row in rows if values[row] == numbers]

@@ -20,6 +20,8 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from driftway.data.calendar import Calendar, from_cf
+from driftway.data.seasons import season_step
 from driftway.data.states import Lazy
 from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
 from driftway.errors import DataError
@@ -29,7 +31,7 @@ FORMAT = 1
 CHUNK_BYTES = 4_000_000
 SUMS = Path("trajectory") / "SHA256SUMS"
 SPLIT_FLAGS = {"flag_values": list(range(len(SPLITS))), "flag_meanings": " ".join(SPLITS)}
-RESERVED = ("Conventions", "driftway_format", "dt", "fields")
+RESERVED = ("Conventions", "driftway_format", "dt", "fields", "forcing", "forcing_recurs")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
@@ -148,11 +150,23 @@ def _described(data: Trajectories) -> xr.Dataset:
     variables: dict[str, Any] = {name: ("trajectory", np.asarray(v)) for name, v in data.parameters.items()}
     for name, values in data.static.items():
         variables[name] = (axes if values.ndim == len(axes) else ["trajectory", *axes], values)
-    variables |= {name: (["time", *axes], np.asarray(v)) for name, v in data.forcing.items()}
+    moving = ["time_of_year" if data.forcing_recurs else "time", *axes]
+    for name, values in data.forcing.items():
+        variables[name] = (moving if values.ndim == len(moving) else ["trajectory", *moving], np.asarray(values))
     if data.splits is not None:
         variables["split"] = ("trajectory", np.array([SPLITS.index(s) for s in data.splits], np.int8), SPLIT_FLAGS)
+    if data.calendar is not None:
+        about = {"long_name": "time of the first state", **data.calendar.cf()}
+        variables["start"] = ("trajectory", np.asarray(data.calendar.starts), about)
+    if data.forcing_recurs and data.calendar is not None and data.forcing:
+        frames = len(next(iter(data.forcing.values())))
+        hours = season_step(data.calendar, frames) * np.arange(frames)
+        coordinates["time_of_year"] = ("time_of_year", hours, {"time_units": "h", "long_name": "since 1 January"})
     # A group lists its arrays in no particular order, so that the order of the channels is kept beside them.
     about = {"Conventions": "CF-1.11", "driftway_format": FORMAT, "dt": data.dt, "fields": list(data.fields.names)}
+    own = [name for name in data.forcing if "trajectory" in variables[name][0]]  # with the dims of fields
+    about |= {"forcing": own} if own else {}
+    about |= {"forcing_recurs": 1} if data.forcing_recurs else {}
     return xr.Dataset(variables, coordinates, {**data.attributes, **about})
 
 
@@ -224,7 +238,10 @@ def _check_unchanged(path: Path, sums: Mapping[str, str], fields: Sequence[str])
 
 def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     variables = {str(name): v for name, v in dataset.data_vars.items()}
-    found = sorted(name for name, v in variables.items() if v.dims[:2] == ("trajectory", "time") and v.ndim > 2)
+    calendar = _calendar(variables)
+    moving = ("trajectory", "time")
+    known = [name for name in dataset.attrs.get("forcing", []) if name in variables]
+    found = sorted(name for name, v in variables.items() if v.dims[:2] == moving and v.ndim > 2 and name not in known)
     order = list(dataset.attrs.get("fields", found))
     names = tuple(sorted(found, key=lambda name: order.index(name) if name in order else len(order)))
     if not names:
@@ -245,11 +262,22 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
         time_units=_time_units(dataset),
         parameters=_with_dims(variables, ("trajectory",)),
         static=_with_dims(variables, space, ("trajectory", *space)),
-        forcing=_with_dims(variables, ("time", *space)),
+        forcing=_with_dims(variables, ("time", *space), ("time_of_year", *space))
+        | _with_dims({name: variables[name] for name in known}, (*moving, *space)),
         splits=_splits(path, dataset),
         attributes={k: v for k, v in dataset.attrs.items() if k not in RESERVED},
         digest=digest,
+        calendar=calendar,
+        forcing_recurs=bool(dataset.attrs.get("forcing_recurs", False)) or "time_of_year" in dataset.dims,
     )
+
+
+def _calendar(variables: dict[str, xr.DataArray]) -> Calendar | None:
+    """That of the variable `start`, which is taken out; a `start` whose units are no date is a parameter and stays."""
+    about = variables["start"].attrs if "start" in variables else {}
+    if " since " not in str(about.get("units", "")):
+        return None
+    return from_cf(variables.pop("start").values, str(about["units"]), str(about.get("calendar", "standard")))
 
 
 def _with_dims(variables: Mapping[str, xr.DataArray], *dims: tuple[str, ...]) -> dict[str, np.ndarray]:

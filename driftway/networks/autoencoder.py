@@ -168,7 +168,7 @@ class Autoencoder(nn.Module):
 
         batch.source: (B, channels, *S), standardised; stream: B rows, used only if there is a KL weight.
         """
-        u, params = batch.source, batch.conditioning.params
+        u, params = batch.source, batch.conditioning.fixed
         if self.log_variance is None:
             return (self.decode(self.encode(u, params), params) - u).square().mean()
         h = self._narrow(u, params)

@@ -150,7 +150,7 @@ def _row_unit(study: Study, name: str) -> Unit:
     emulator = Emulator(built.codec, built.stepper, shape.layout)
     states = generator("cost").standard_normal((8, *shape.layout.shape)).astype(np.float32)
     with torch.no_grad():
-        encoded = built.codec.encode(torch.from_numpy(states), _known(shape, len(states)).params)
+        encoded = built.codec.encode(torch.from_numpy(states), _known(shape, len(states)).fixed)
     transitions = _random(shape, tuple(encoded.shape[1:]))
     training = _training_step(built.stepper, transitions, row.experiment) if row.network == name else 0.0
     checked = row.experiment.training.validation
@@ -175,7 +175,8 @@ def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
 
 
 def _known(shape: Shape, rows: int) -> Conditioning:
-    return unknown(shape.signature.fields, shape.signature.parameters, rows, shape.layout.shape[1:])
+    signature = shape.signature
+    return unknown(signature.fields, signature.parameters, rows, shape.layout.shape[1:], signature.dates)
 
 
 def _training_step(model: nn.Module, transitions: Transitions, experiment: Experiment) -> float:
@@ -226,7 +227,7 @@ def _autoencoder_unit(study: Study, name: str) -> float:
     frames = torch.randn(ROWS, *shape.layout.shape)
     chain = Chain(*before, model)
     with torch.no_grad():
-        encode = _timed(lambda _: chain.encode(frames, _known(shape, ROWS).params)) / ROWS
+        encode = _timed(lambda _: chain.encode(frames, _known(shape, ROWS).fixed)) / ROWS
     return experiment.training.steps * step + encode * sum(shape.trajectories) * shape.frames
 
 

@@ -84,7 +84,7 @@ def judge_references(
     part = _part(whole, judged)
     truth, layout = _truth(part, judged, stride)
     rows = np.arange(part.shape[0])
-    params = part.conditioning(rows, np.zeros_like(rows)).params
+    params = part.fixed(rows)
     beside = {**baselines(whole, judged.split, 0, truth, layout), **floors(runs, truth, params)}
     return {name: _costs(score({name: forecast}, truth, layout), {}) for name, forecast in beside.items()}
 
