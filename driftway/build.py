@@ -19,7 +19,7 @@ from driftway.checkpoints import read_json, read_tensors, write_tensors
 from driftway.coarse import CoarseSolver, Physics
 from driftway.codecs import Chain, Standardize
 from driftway.config import check, construct, placed
-from driftway.data.layout import Layout
+from driftway.data.layout import Layout, latent_axes
 from driftway.data.trajectories import Axis, Fields
 from driftway.densities import DENSITIES, Density
 from driftway.emulator import Emulator
@@ -28,7 +28,8 @@ from driftway.grids import GRIDS, Grid
 from driftway.interpolants import INTERPOLANTS, Interpolant
 from driftway.linear import Linear
 from driftway.networks import NETWORKS
-from driftway.networks.autoencoder import Autoencoder
+from driftway.networks.autoencoder import FEWER, Autoencoder
+from driftway.networks.layers import check_sizes
 from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
@@ -82,12 +83,17 @@ class Part:
 
 
 CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boundary", "parameters")}
-NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"))
+NETWORK = Part(
+    NETWORKS,
+    ("inputs", "outputs", "boundary", "parameters"),
+    {"climate_dit": ("fields", "axes", "known_axes")},
+)
 NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
 # What the program supplies to a stepper besides its parts.
 SUPPLIED = {
-    "generative": ("channels", "guess"),
+    "deterministic": ("fields",),
+    "generative": ("channels", "guess", "fields"),
     "linear": ("channels", "boundary"),
     "solver": ("physics",),
 }
@@ -95,12 +101,19 @@ SUPPLIED = {
 
 @dataclass(frozen=True)
 class Signature:
-    """What a stepper or codec works on: channels of the state, of known fields, parameters, and the boundary."""
+    """What a stepper or codec works on: channels of the state, of known fields, parameters, and the boundary.
+
+    axes, known_axes: of the state and of the known fields, where they are known; names: of the channels of a state in
+    physical fields
+    """
 
     channels: int
     boundary: tuple[str, ...]
     fields: int = 0
     parameters: int = 0
+    axes: tuple[Axis, ...] | None = None
+    known_axes: tuple[Axis, ...] | None = None
+    names: tuple[str, ...] = ()
 
 
 def build_sampler(spec: Spec | str) -> Sampler:
@@ -118,8 +131,17 @@ def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chai
         codec = construct(CODECS, spec, nested=COMPONENTS, **context)
         codecs.append(codec)
         if isinstance(codec, Autoencoder):
-            signature = replace(signature, channels=codec.latent)
+            signature = _latent(signature, codec)
     return Chain(*codecs), signature
+
+
+def _latent(signature: Signature, codec: Autoencoder) -> Signature:
+    """What an autoencoder makes of the state."""
+    axes = signature.axes
+    if axes is not None:
+        check_sizes([len(axis) for axis in axes], codec.factor, FEWER)
+        axes = latent_axes(axes, tuple(len(axis) // codec.factor for axis in axes))
+    return replace(signature, channels=codec.latent, axes=axes, names=())
 
 
 def build_stepper(
@@ -131,6 +153,7 @@ def build_stepper(
     offered: dict[str, Any] = {
         "channels": signature.channels,
         "boundary": signature.boundary,
+        "fields": signature.fields,
         "guess": guess,
         "physics": physics,
     }
@@ -145,15 +168,11 @@ def build_stepper(
 
 
 def _build_network(spec: Spec | str, signature: Signature, states: int) -> nn.Module:
-    return construct(
-        NETWORKS,
-        spec,
-        nested=COMPONENTS,
-        inputs=states * signature.channels + signature.fields,
-        outputs=signature.channels,
-        boundary=signature.boundary,
-        parameters=signature.parameters,
-    )
+    given = NETWORK.given_to(spec)
+    joined = 0 if "fields" in given else signature.fields
+    context = {name: getattr(signature, name) for name in given if name not in ("inputs", "outputs")}
+    inputs = states * signature.channels + joined
+    return construct(NETWORKS, spec, nested=COMPONENTS, inputs=inputs, outputs=signature.channels, **context)
 
 
 def _build_noise(spec: Spec | str, signature: Signature) -> White:
@@ -186,7 +205,8 @@ def check_stepper(spec: Spec | str) -> None:
 def build_emulator(spec: Spec) -> Emulator:
     """An emulator without its weights, from the description that `save_emulator` wrote."""
     layout = _layout(spec["layout"])
-    signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"])
+    about = (spec["fields"], spec["parameters"], layout.axes, layout.axes, layout.fields.names)
+    signature = Signature(len(layout.fields), layout.boundary, *about)
     codec, inner = build_codec(spec["codec"], signature)
     physics = Physics(codec, layout)
     guess = None if spec["guess"] is None else build_stepper(spec["guess"], inner, physics=physics)

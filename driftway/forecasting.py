@@ -152,7 +152,8 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
     fields, parameters = emulator.spec.get("fields", 0), emulator.spec.get("parameters", 0)
     nothing = unknown(0, parameters, 1, ())
     encoded = emulator.codec.encode(torch.zeros(1, *emulator.layout.shape), nothing.params)
-    v, known = encoded.new_zeros(batch, *encoded.shape[1:]), unknown(fields, parameters, batch, encoded.shape[2:])
+    v = encoded.new_zeros(batch, *encoded.shape[1:])
+    known = unknown(fields, parameters, batch, emulator.layout.shape[1:])
     keys = [(i, 0) for i in range(batch)]
     emulator.stepper.step(v, known, emulator.noise_stream(0, 0, keys))
     handles = [network.register_forward_hook(count) for network in networks]

@@ -6,7 +6,6 @@ An autoencoder's run ends in an emulator whose stepper is persistence.
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -31,13 +30,13 @@ from driftway.coarse import Physics
 from driftway.codecs import Chain, Standardize, same_weights
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.files import stored_scale
-from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields, coarsen
+from driftway.data.layout import Layout, latent_axes
+from driftway.data.trajectories import Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.feeding import PASS_BYTES, SAMPLE_BYTES, Encoded, encoded, fitting
 from driftway.networks.autoencoder import Autoencoder
-from driftway.parameters import Parameter, described, fitted_parameters, scale_parameters
+from driftway.parameters import Parameter, described, field_scales, fitted_parameters, scale_parameters
 from driftway.progress import progress
 from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
@@ -54,7 +53,8 @@ def layout_of(data: Trajectories, stride: int = 1) -> Layout:
 
 def signature_of(data: Trajectories) -> Signature:
     """What a codec or stepper has to work on."""
-    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters))
+    known, axes = data.known_axes or data.axes, data.axes
+    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters), axes, known, data.fields.names)
 
 
 def finished(folder: Path) -> bool:
@@ -155,17 +155,18 @@ def _parameters(network: nn.Module, data: Trajectories, experiment: Experiment) 
 def latents(run: Path, emulator: Emulator, data: Trajectories) -> Trajectories:
     """All states of a data set as the run's codec encodes them: made once, kept in the run folder.
 
+    What is known besides stays on the grid of the data, so that networks may take it at its own resolution.
     Their name is a digest of data and weights, so that latents of others never take the place of some in use.
     """
     weights = read_json(run / "emulator.json", "a finished run")["sha256"]
     digest = hashlib.sha256(f"{data.fingerprint()} {weights}".encode()).hexdigest()
     path = run / f"latents-{digest[:16]}.zarr"
-    cached = _cached(path)
-    if cached is not None:
-        return cached
-    with locked(run / "latents.lock", wait=True):
-        # another process may have made them while this one waited
-        return _cached(path) or _write_latents(path, emulator, data)
+    stored = _cached(path)
+    if stored is None:
+        with locked(run / "latents.lock", wait=True):
+            # another process may have made them while this one waited
+            stored = _cached(path) or _write_latents(path, emulator, data)
+    return replace(stored, static=data.static, forcing=data.forcing, known_axes=data.axes)
 
 
 def _cached(path: Path) -> Trajectories | None:
@@ -198,17 +199,6 @@ def _encode(codec: Any, data: Trajectories) -> np.ndarray:
     return torch.cat(encoded).unflatten(0, data.shape[:2]).numpy()
 
 
-def latent_axes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, ...]:
-    """The axes of a latent grid; a shift that leaves the law unchanged must be a whole number of latent cells."""
-    coarse = []
-    for axis, size in zip(axes, shape, strict=True):
-        factor = len(axis) // size
-        points = np.asarray(axis.coordinates).reshape(size, factor).mean(1)
-        symmetry = math.lcm(axis.symmetry, factor) // factor if axis.symmetry else 0
-        coarse.append(replace(axis, coordinates=tuple(points.tolist()), symmetry=symmetry))
-    return tuple(coarse)
-
-
 def _template(data: Trajectories, shape: tuple[int, ...]) -> Trajectories:
     """A data set like `data` with latents (D, *Z) in place of its fields and no states yet."""
     channels, *space = shape
@@ -218,15 +208,9 @@ def _template(data: Trajectories, shape: tuple[int, ...]) -> Trajectories:
         states=unwritten(*data.shape[:2], *shape),
         fields=Fields(names, ("1",) * channels),
         axes=latent_axes(data.axes, tuple(space)),
-        static={name: _coarse(values, tuple(space)) for name, values in data.static.items()},
-        forcing={name: _coarse(values, tuple(space)) for name, values in data.forcing.items()},
+        static={},
+        forcing={},
     )
-
-
-def _coarse(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Fields (*S) or (n, *S) on a coarser grid."""
-    fields = torch.from_numpy(np.array(values, np.float32)).reshape(-1, 1, *values.shape[values.ndim - len(shape) :])
-    return coarsen(fields, shape).reshape(*values.shape[: values.ndim - len(shape)], *shape).numpy()
 
 
 # --- steppers ------------------------------------------------------------------------------------------------------
@@ -304,6 +288,8 @@ def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = Fa
         validate = Rollouts(ready.states, ready.pending, stride, validation, experiment.seed)
         transitions = encoded(ready.states.split("train"), ready.pending, stride, experiment.data.memory)
         parameters = _parameters(getattr(model, "network", model), ready.data, experiment)
+        with naming(experiment.data.path):
+            model.scale_fields(*field_scales(ready.data.split("train")))
         model.prepare(transitions.passes)
         _start(model, experiment, ready)
         trained: Any = _trained(model, transitions, run, validate)

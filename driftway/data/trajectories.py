@@ -139,6 +139,7 @@ class Trajectories:
         attributes: where the data come from
         digest: of the files behind the states, if they are on disk
         calendar: when each trajectory begins, where seasons matter
+        known_axes: the grid of static and forcing fields, if it is not that of the states, as where states are latents
     """
 
     states: np.ndarray | Lazy
@@ -153,6 +154,7 @@ class Trajectories:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
     calendar: Calendar | None = None
+    known_axes: tuple[Axis, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -171,6 +173,7 @@ class Trajectories:
             raise DataError(f"splits must name {', '.join(SPLITS)} for each of the {self.shape[0]} trajectories")
         self._check_names()
         count, frames = self.shape[:2]
+        space = tuple(len(axis) for axis in self.known_axes or self.axes)
         wanted = {"parameters": [(count,)], "static": [space, (count, *space)], "forcing": [(frames, *space)]}
         for kind, shapes in wanted.items():
             for name, values in getattr(self, kind).items():
@@ -276,7 +279,7 @@ class Trajectories:
     def conditioning(self, rows: np.ndarray, times: np.ndarray) -> Conditioning:
         """What a step from the frames (rows[i], times[i]) may know: fields (B, F, *S), parameters (B, P) by name."""
         static = [self.static[name] for name in sorted(self.static)]
-        fixed = [x[rows] if self._own(x) else np.broadcast_to(x, (len(rows), *self.shape[3:])) for x in static]
+        fixed = [x[rows] if self._own(x) else np.broadcast_to(x, (len(rows), *x.shape)) for x in static]
         moving = [self.forcing[name][times] for name in sorted(self.forcing)]
         numbers = [self.parameters[name][rows] for name in self.parameter_names]
         return Conditioning(_stacked([*fixed, *moving]), _stacked(numbers))

@@ -27,6 +27,7 @@ from driftway.randomness import Stream
 GAIN = 0.1  # of learned parts: small, since the linear code that they correct is good already
 LATENT_STD = 0.5  # of the leading latent channel after `initialise`: far below the bound, nothing saturates
 LOG_VARIANCE = -6.0  # of the latent samples at the start, if there is a KL weight
+FEWER = "use a smaller stem or fewer widths"  # where fields have too few points
 EMBEDDING = 128  # width of the parameters' embedding
 
 
@@ -198,7 +199,7 @@ class Autoencoder(nn.Module):
         return self
 
     def _narrow(self, u: Tensor, params: Tensor | None) -> Tensor:
-        check_sizes(u.shape[2:], self.factor, "use a smaller stem or fewer widths")
+        check_sizes(u.shape[2:], self.factor, FEWER)
         vector, h = self._vector(u, params), u
         for stage in self._stages():
             h = stage.narrow(h, vector)

@@ -168,10 +168,10 @@ def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
     fields = type(shape.layout.fields)(tuple(map(str, range(inner[0]))), ("1",) * inner[0])
     axes = tuple(type(a).uniform(a.name, n, a.length) for a, n in zip(shape.layout.axes, inner[1:], strict=True))
     known = {
-        "static": {f"field {k}": np.zeros(inner[1:]) for k in range(shape.signature.fields)},
+        "static": {f"field {k}": np.zeros(shape.layout.shape[1:]) for k in range(shape.signature.fields)},
         "parameters": {f"parameter {k}": np.zeros(len(states)) for k in range(shape.signature.parameters)},
     }
-    return Trajectories(states, fields, axes, 1.0, **known).transitions()
+    return Trajectories(states, fields, axes, 1.0, **known, known_axes=shape.layout.axes).transitions()
 
 
 def _known(shape: Shape, rows: int) -> Conditioning:
