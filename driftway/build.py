@@ -28,7 +28,8 @@ from driftway.grids import GRIDS, Grid
 from driftway.interpolants import INTERPOLANTS, Interpolant
 from driftway.linear import Linear
 from driftway.networks import NETWORKS
-from driftway.networks.autoencoder import FEWER, Autoencoder
+from driftway.networks.autoencoder import FEWER, Autoencoder, LearnedCodec
+from driftway.networks.kl_autoencoder import KLAutoencoder
 from driftway.networks.layers import check_sizes
 from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
@@ -40,7 +41,12 @@ from driftway.version import __version__
 
 FORMAT = 1
 AGAIN = "copy the folder again or fit again"
-CODECS: dict[str, type[nn.Module]] = {"standardize": Standardize, "autoencoder": Autoencoder}
+CODECS: dict[str, type[nn.Module]] = {
+    "standardize": Standardize,
+    "autoencoder": Autoencoder,
+    "kl_autoencoder": KLAutoencoder,
+}
+AUTOENCODERS = tuple(name for name, kind in CODECS.items() if issubclass(kind, LearnedCodec))
 STEPPERS: dict[str, type] = {
     "deterministic": Deterministic,
     "generative": Generative,
@@ -82,7 +88,11 @@ class Part:
         return (*self.given, *self.more.get(_type(spec), ()))
 
 
-CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boundary", "parameters")}
+CODEC_CONTEXT = {
+    "standardize": ("channels",),
+    "autoencoder": ("channels", "boundary", "parameters"),
+    "kl_autoencoder": ("channels", "boundary", "axes", "names"),
+}
 NETWORK = Part(
     NETWORKS,
     ("inputs", "outputs", "boundary", "parameters"),
@@ -125,17 +135,15 @@ def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chai
     """The chain of codecs, and what it makes of the state."""
     codecs: list[nn.Module] = []
     for spec in specs:
-        context: dict[str, Any] = {"channels": signature.channels}
-        if _type(spec) == "autoencoder":
-            context |= {"boundary": signature.boundary, "parameters": signature.parameters}
+        context = {name: getattr(signature, name) for name in CODEC_CONTEXT.get(_type(spec), ("channels",))}
         codec = construct(CODECS, spec, nested=COMPONENTS, **context)
         codecs.append(codec)
-        if isinstance(codec, Autoencoder):
+        if isinstance(codec, LearnedCodec):
             signature = _latent(signature, codec)
     return Chain(*codecs), signature
 
 
-def _latent(signature: Signature, codec: Autoencoder) -> Signature:
+def _latent(signature: Signature, codec: LearnedCodec) -> Signature:
     """What an autoencoder makes of the state."""
     axes = signature.axes
     if axes is not None:

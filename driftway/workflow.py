@@ -35,7 +35,7 @@ from driftway.data.trajectories import Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.feeding import PASS_BYTES, SAMPLE_BYTES, Encoded, encoded, fitting
-from driftway.networks.autoencoder import Autoencoder
+from driftway.networks.autoencoder import LearnedCodec
 from driftway.parameters import Parameter, described, field_scales, fitted_parameters, scale_parameters
 from driftway.progress import progress
 from driftway.randomness import seeded
@@ -113,8 +113,11 @@ def fit_autoencoder(
         with seeded(experiment.seed, "weights"):
             codec, inner = build_codec(experiment.codec, signature_of(data))
         *before, model = codec.codecs
-        if not isinstance(model, Autoencoder) or not all(isinstance(c, Standardize) for c in before):
-            raise ConfigError("to fit an autoencoder, codec must be [standardize, autoencoder], in this order")
+        if not isinstance(model, LearnedCodec) or not all(isinstance(c, Standardize) for c in before):
+            raise ConfigError(
+                "to fit an autoencoder, codec must be [standardize, autoencoder], in this order; or kl_autoencoder in "
+                "place of autoencoder"
+            )
         train, memory = data.split("train"), experiment.data.memory
         found = _standardized(before, train, experiment)
         parameters = _parameters(model, data, experiment)

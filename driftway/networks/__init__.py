@@ -4,8 +4,9 @@ from driftway.networks.autoencoder import Autoencoder
 from driftway.networks.climate import ClimateDiT
 from driftway.networks.dit import DiT
 from driftway.networks.fno import FNO
+from driftway.networks.kl_autoencoder import KLAutoencoder
 from driftway.networks.unet import UNet
 
 NETWORKS = {"unet": UNet, "dit": DiT, "fno": FNO, "climate_dit": ClimateDiT}
 
-__all__ = ["FNO", "NETWORKS", "Autoencoder", "ClimateDiT", "DiT", "UNet"]
+__all__ = ["FNO", "NETWORKS", "Autoencoder", "ClimateDiT", "DiT", "KLAutoencoder", "UNet"]

@@ -28,7 +28,7 @@ from driftway.data.trajectories import Conditioning, Transitions
 from driftway.emulator import Emulator
 from driftway.evaluation import score
 from driftway.forecasting import unknown
-from driftway.networks.autoencoder import Autoencoder
+from driftway.networks.autoencoder import LearnedCodec
 from driftway.pdes.simulate import conditioning
 from driftway.processes import processors
 from driftway.randomness import generator, stream
@@ -221,7 +221,7 @@ def _autoencoder_unit(study: Study, name: str) -> float:
     experiment, shape = study.autoencoders[name], shape_of(study)
     codec, _ = build_codec(experiment.codec, shape.signature)
     *before, model = codec.codecs
-    assert isinstance(model, Autoencoder)
+    assert isinstance(model, LearnedCodec)
     step = _training_step(model, _random(shape, shape.layout.shape), experiment)
     frames = torch.randn(ROWS, *shape.layout.shape)
     chain = Chain(*before, model)
