@@ -77,6 +77,7 @@ def inspect(data: Trajectories) -> dict[str, Any]:
         "frames": frames,
         "dt": data.dt,
         "time_units": data.time_units,
+        **_dates(data),
         "fields": dict(zip(data.fields.names, data.fields.units, strict=True)),
         "axes": {
             axis.name: f"{len(axis)} points, length {axis.length:g} {axis.units}, {axis.boundary}"
@@ -90,3 +91,12 @@ def inspect(data: Trajectories) -> dict[str, Any]:
         "fingerprint": data.fingerprint(),
         "attributes": dict(data.attributes),
     }
+
+
+def _dates(data: Trajectories) -> dict[str, str]:
+    """The calendar, with the dates of the first and last state of all."""
+    if data.calendar is None:
+        return {}
+    starts, calendar = data.calendar.starts, data.calendar
+    last = max(starts) + data.hours(data.shape[1] - 1)
+    return {"calendar": f"{calendar.name}, {calendar.date(min(starts))} to {calendar.date(last)}"}

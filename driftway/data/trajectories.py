@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
-from driftway.data.calendar import Calendar
+from driftway.data.calendar import Calendar, hours_of
 from driftway.data.states import Lazy
 from driftway.errors import DataError
 from driftway.randomness import generator
@@ -172,6 +172,10 @@ class Trajectories:
         if self.splits is not None and (len(self.splits) != self.shape[0] or not set(self.splits) <= set(SPLITS)):
             raise DataError(f"splits must name {', '.join(SPLITS)} for each of the {self.shape[0]} trajectories")
         self._check_names()
+        if self.calendar is not None:
+            hours_of(self.time_units)
+            if len(self.calendar) != self.shape[0]:
+                raise DataError(f"the calendar has {len(self.calendar)} starts for {self.shape[0]} trajectories")
         count, frames = self.shape[:2]
         space = tuple(len(axis) for axis in self.known_axes or self.axes)
         wanted = {"parameters": [(count,)], "static": [space, (count, *space)], "forcing": [(frames, *space)]}
@@ -194,11 +198,12 @@ class Trajectories:
 
     def _check_names(self) -> None:
         names = [*self.fields.names, *self.parameters, *self.static, *self.forcing, *(axis.name for axis in self.axes)]
-        twice = next((name for name in names if [*names, *RESERVED].count(name) > 1), None)
+        reserved = (*RESERVED, *(() if self.calendar is None else ("start",)))
+        twice = next((name for name in names if [*names, *reserved].count(name) > 1), None)
         if twice is not None:
             raise DataError(
                 f"the name '{twice}' is taken: fields, parameters, static, forcing and axes need different ones, "
-                f"and none may be {', '.join(RESERVED)}"
+                f"and none may be {', '.join(reserved)}"
             )
 
     @property
@@ -266,7 +271,13 @@ class Trajectories:
 
     def _at(self, times: slice) -> Trajectories:
         forcing = {name: values[times] for name, values in self.forcing.items()}
-        return replace(self, states=self.states[:, times], forcing=forcing, digest=self._derived("frames", str(times)))
+        digest = self._derived("frames", str(times))
+        later = None if self.calendar is None else self.calendar.later(self.hours(times.start or 0))
+        return replace(self, states=self.states[:, times], forcing=forcing, digest=digest, calendar=later)
+
+    def hours(self, frames: np.ndarray | int) -> Any:
+        """Hours from the first state to some frames; raises DataError where time units are no measure of time."""
+        return frames * self.dt * hours_of(self.time_units)
 
     def load(self) -> Trajectories:
         """The same with all states in memory."""
@@ -288,7 +299,8 @@ class Trajectories:
         """A SHA-256 that changes with the data: of the files they are read from, or of the states in memory."""
         if self.digest:
             return self.digest
-        about = (self.fields, self.axes, self.dt, self.time_units, self.splits, self.shape)
+        dated = () if self.calendar is None else (self.calendar,)
+        about = (self.fields, self.axes, self.dt, self.time_units, self.splits, self.shape, *dated)
         digest = hashlib.sha256(repr(about).encode())
         for row in range(self.shape[0]):
             digest.update(np.asarray(self.states[[row]]).tobytes())

@@ -28,6 +28,8 @@ def save_well(data: Trajectories, path: str | Path, name: str | None = None, for
     cannot be written.
     """
     path = Path(path)
+    if data.calendar is not None:
+        raise DataError("The Well's layout has no place for a calendar: leave it out, or write a zarr folder")
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} must end in {' or '.join(SUFFIXES)}")
     # The format of HDF5 1.10 has checksums in its headers, the older one has none.

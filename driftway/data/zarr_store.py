@@ -20,6 +20,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from driftway.data.calendar import Calendar, from_cf
 from driftway.data.states import Lazy
 from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
 from driftway.errors import DataError
@@ -151,6 +152,9 @@ def _described(data: Trajectories) -> xr.Dataset:
     variables |= {name: (["time", *axes], np.asarray(v)) for name, v in data.forcing.items()}
     if data.splits is not None:
         variables["split"] = ("trajectory", np.array([SPLITS.index(s) for s in data.splits], np.int8), SPLIT_FLAGS)
+    if data.calendar is not None:
+        about = {"long_name": "time of the first state", **data.calendar.cf()}
+        variables["start"] = ("trajectory", np.asarray(data.calendar.starts), about)
     # A group lists its arrays in no particular order, so that the order of the channels is kept beside them.
     about = {"Conventions": "CF-1.11", "driftway_format": FORMAT, "dt": data.dt, "fields": list(data.fields.names)}
     return xr.Dataset(variables, coordinates, {**data.attributes, **about})
@@ -224,6 +228,7 @@ def _check_unchanged(path: Path, sums: Mapping[str, str], fields: Sequence[str])
 
 def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     variables = {str(name): v for name, v in dataset.data_vars.items()}
+    calendar = _calendar(variables)
     found = sorted(name for name, v in variables.items() if v.dims[:2] == ("trajectory", "time") and v.ndim > 2)
     order = list(dataset.attrs.get("fields", found))
     names = tuple(sorted(found, key=lambda name: order.index(name) if name in order else len(order)))
@@ -249,7 +254,16 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
         splits=_splits(path, dataset),
         attributes={k: v for k, v in dataset.attrs.items() if k not in RESERVED},
         digest=digest,
+        calendar=calendar,
     )
+
+
+def _calendar(variables: dict[str, xr.DataArray]) -> Calendar | None:
+    """That of the variable `start`, which is taken out; a `start` whose units are no date is a parameter and stays."""
+    about = variables["start"].attrs if "start" in variables else {}
+    if " since " not in str(about.get("units", "")):
+        return None
+    return from_cf(variables.pop("start").values, str(about["units"]), str(about.get("calendar", "standard")))
 
 
 def _with_dims(variables: Mapping[str, xr.DataArray], *dims: tuple[str, ...]) -> dict[str, np.ndarray]:
