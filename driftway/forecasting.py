@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 
 from driftway.build import build_sampler
+from driftway.checkpoints import read_json
 from driftway.config import parse_value
 from driftway.data import Conditioning, Trajectories, open_data
 from driftway.data.layout import Layout
+from driftway.data.summaries import Guard, PeriodMeans, Summary, bounds_of, months, stretches
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.samplers import Sampler
@@ -35,13 +38,19 @@ def forecast_run(
     label: str | None = None,
     seed: int = 0,
     batch: int = 64,
+    every: int = 1,
+    means: str | None = None,
+    guard: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
     """Forecast from one frame of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
 
-    members: one is made, whatever is asked for, where the run's stepper is not random
+    members: one is made, whatever is asked for, where the run's stepper is not random; every: of the leads, each how
+    many-th is kept; means: `month`, or how many leads, of the periods whose means are kept besides (`open_means`);
+    guard: tell where members leave what the training split spans (`Guard`)
 
-    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step.
+    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step. One
+    that was stopped goes on where it was, in the same bytes, when the same is asked for again.
     """
     chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
     emulator = Emulator.load(run).with_sampler(chosen)
@@ -59,7 +68,10 @@ def forecast_run(
         "start": start,
         "initial": digest_of(states),
     }
-    about = {**origin, "stride": stride, "sampler": repr(getattr(emulator.stepper, "sampler", None)), **cost(emulator)}
+    origin |= {"stride": stride * every, "sampler": repr(getattr(emulator.stepper, "sampler", None))}
+    about, settings = {**origin, **cost(emulator)}, (leads, members, seed, batch, every, means, guard)
+    summaries: list[Summary] = [] if means is None else [PeriodMeans(_periods(means, part, start, leads, stride))]
+    summaries += [_guard(data)] if guard else []
     began = time.perf_counter()
     made = emulator.forecast(
         states,
@@ -72,9 +84,35 @@ def forecast_run(
         out=out,
         force=force,
         attributes=about,
+        every=every,
+        summaries=summaries,
+        key=_key(run, origin, settings),
     )
-    said = {"beyond": made.attrs["beyond"]} if "beyond" in made.attrs else {}
+    said = {name: made.attrs[name] for name in ("beyond", "diverged", "drifting") if name in made.attrs}
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
+
+
+def _periods(means: str, part: Trajectories, start: int, leads: int, stride: int) -> list[list[str]]:
+    """The period of each trajectory and lead, for `month` or a number of leads."""
+    if means.isdecimal() and int(means):
+        return [stretches(leads, int(means))] * part.shape[0]
+    if means != "month":
+        raise ConfigError(f"--means: should be 'month' or a number of leads, got {means!r}")
+    if part.calendar is None:
+        raise ConfigError("--means month: the data have no calendar; give a number of leads in place of 'month'")
+    return months(part.calendar, part.dt * (start + stride * np.arange(1, leads + 1)), part.time_units)
+
+
+def _guard(data: Path) -> Guard:
+    """The guard of the training split."""
+    with naming(data):
+        return Guard(bounds_of(open_data(data).split("train")), lambda said: warnings.warn(said, stacklevel=2))
+
+
+def _key(run: Path, origin: Mapping[str, Any], settings: tuple[Any, ...]) -> str:
+    """What tells a forecast from every other that may be made to the same place."""
+    weights = read_json(run / "emulator.json", "a finished run").get("sha256")
+    return hashlib.sha256(repr((weights, dict(origin), settings)).encode()).hexdigest()[:16]
 
 
 def _sampler(text: str) -> Sampler:
