@@ -25,7 +25,7 @@ from driftway.schema import TrainingSection
 from driftway.training import fit, history
 from driftway.workflow import fit_autoencoder, latents
 from tests import small
-from tests.test_climate import planet, sphere
+from tests.test_climate_network import planet, sphere
 
 TINY: dict[str, Any] = {"latent": 3, "width": 8, "multipliers": (1, 2), "blocks": 1}
 NAMES = ("tas", "ta50", "ta250", "zg50")

@@ -44,7 +44,7 @@ from driftway.errors import ConfigError, DataError
 from driftway.forecasting import forecast_run
 from driftway.workflow import fit_stepper
 from tests import small
-from tests.test_climate import sphere
+from tests.test_climate_network import sphere
 
 LEADS, MEMBERS = 23, 3
 LAYOUT = Layout(Fields(("u", "v"), ("m", "K")), (Axis.uniform("x", 8, 1.0),), 6.0, "h")

@@ -19,7 +19,7 @@ from driftway.randomness import generator, seeded, stream
 from driftway.steppers import Generative
 from driftway.studies.file import Study, load_study
 from driftway.workflow import signature_of
-from tests.test_climate import sphere
+from tests.test_climate_network import sphere
 from tests.test_experiments import EXPERIMENTS
 from tests.test_paper_convection import on_cpu
 from tests.test_paper_size import trained, weights
