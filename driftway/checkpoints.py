@@ -18,10 +18,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from driftway.errors import DataError
-from driftway.storage import atomic_folder, atomic_write, explained, sha256
+from driftway.storage import PLACE, atomic_folder, atomic_write, explained, sha256
 
 KEEP = 2
-PLACE = "place.safetensors"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -59,8 +58,9 @@ def load_place(folder: Path) -> tuple[int, int, dict[str, Tensor]]:
 
 
 def drop_place(folder: Path) -> None:
-    """Remove it, once the forecast is complete."""
-    (folder / PLACE).unlink(missing_ok=True)
+    """Remove it, and what a kill has left of one that was being written, once the forecast is complete."""
+    for path in (folder / PLACE, *folder.glob(f".{PLACE}.*")):
+        path.unlink(missing_ok=True)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

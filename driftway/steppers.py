@@ -230,7 +230,12 @@ def _scale(fields: int) -> Standardize | None:
 
 
 def _called(
-    network: Network, label: Tensor | None, conditioning: Conditioning, scale: Standardize | None, *states: Tensor
+    network: Network,
+    label: Tensor | None,
+    conditioning: Conditioning,
+    scale: Standardize | None,
+    state: Tensor,
+    *others: Tensor,
 ) -> Tensor:
     """A network's answer to states on one grid, joined along channels, and to what is known besides.
 
@@ -240,10 +245,10 @@ def _called(
     if fields is not None and scale is not None:
         fields = scale.encode(fields)
     if getattr(network, "fields_apart", False):
-        return network(_joined(*states), label, params, fields)
+        return network(_joined(state, *others), label, params, fields)
     if fields is None:
-        return network(_joined(*states), label, params)
-    return network(_joined(*states, coarsen(fields, tuple(states[0].shape[2:]))), label, params)
+        return network(_joined(state, *others), label, params)
+    return network(_joined(state, *others, coarsen(fields, tuple(state.shape[2:]))), label, params)
 
 
 def _joined(*parts: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def test_the_loss_is_its_formula() -> None:
     for c, weight in enumerate((2.0, 0.5, 1.0, 0.5)):
         for i, j in np.ndindex(4, 8):
             total += weight * float(area[i, j]) * float((decoded[:, c, i, j] - u[:, c, i, j]).square().sum())
-    expected = total / u.numel() + 0.3 * float(divergence(mean, log).mean())
+    expected = total / u.numel() + 0.3 * divergence(mean, log).mean().item()
     assert float(model.loss(Transition(u, u), rows(3))) == pytest.approx(expected, rel=1e-5)
 
 
@@ -134,18 +134,18 @@ def test_weights_of_no_channel_and_wrong_sizes_are_refused() -> None:
 
 
 def test_latents_come_to_have_about_unit_variance() -> None:
-    """Fields of two random amplitudes, whose latents are drawn from nearly the standard law once it is trained."""
-    x = torch.linspace(0, 2 * np.pi, 17)[:-1]
+    """Waves of two random amplitudes, whose latents are drawn from nearly the standard law once it is trained."""
+    x = torch.linspace(0, 2 * np.pi, 9)[:-1]
     waves = torch.stack([x.sin(), x.cos()])
     with seeded("toy"):
-        model = KLAutoencoder(1, ("periodic",), latent=1, width=8, multipliers=(1, 1, 1), blocks=1, kl=0.05)
+        model = KLAutoencoder(1, ("periodic",), latent=1, width=8, multipliers=(1, 1), blocks=1, kl=0.05)
 
     def batch(step: int) -> Transition:
         u = (draws(32, 2, key=f"amplitudes {step}") @ waves)[:, None]
         return Transition(u, u)
 
-    optimiser = torch.optim.Adam(model.parameters(), 4e-3)
-    for step in range(300):
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(75):
         optimiser.zero_grad()
         model.loss(batch(step), rows(32, step)).backward()
         optimiser.step()
@@ -154,9 +154,8 @@ def test_latents_come_to_have_about_unit_variance() -> None:
         mean, log = model.posterior(u)
         z = mean + (log / 2).exp() * rows(32, 1000).normal(mean)
         left = (model.decode(mean) - u).square().mean() / u.square().mean()
-    used = divergence(mean, log).mean((0, 2)) > 0.1
-    assert bool(used.any()) and float(left) < 0.5
-    assert 0.7 < float(z.std()) < 1.3 and abs(float(z.mean())) < 0.3
+    assert float(left) < 0.1 and float(divergence(mean, log).mean()) > 1  # latents tell much of the fields
+    assert 0.8 < float(z.std()) < 1.2 and abs(float(z.mean())) < 0.2
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:

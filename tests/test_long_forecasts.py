@@ -193,9 +193,11 @@ def test_statistics_weigh_points_by_their_areas() -> None:
     found = statistics(states, axes)
     for row, channel in np.ndindex(3, 2):
         u = states[row, channel].astype(float)
-        mean = sum(area[at] * u[at] for at in np.ndindex(6, 8)) / 48
-        energy = sum(area[at] * (u[at] - mean) ** 2 for at in np.ndindex(6, 8)) / 48
-        np.testing.assert_allclose(found[row, :, channel], [mean, energy, u.min(), u.max()], rtol=1e-5, atol=1e-7)
+        mean = float(sum(area[at] * u[at] for at in np.ndindex(6, 8)) / 48)
+        energy = float(sum(area[at] * (u[at] - mean) ** 2 for at in np.ndindex(6, 8)) / 48)
+        np.testing.assert_allclose(
+            found[row, :, channel], [mean, energy, float(u.min()), float(u.max())], rtol=1e-5, atol=1e-7
+        )
 
 
 def test_bounds_are_what_the_data_span_and_a_margin() -> None:
@@ -296,6 +298,17 @@ def test_a_forecast_that_was_stopped_goes_on_to_the_same_bytes(
     block, lead = divmod(stop, LEADS)
     noted = LEADS * block + lead - lead % 5 if stop < total else 0
     assert rows.steps == total - noted
+
+
+def test_one_that_was_killed_before_it_noted_anything_starts_anew(tmp_path: Path) -> None:
+    """Also where it left files that are not whole."""
+    made(tmp_path / "whole.zarr", every=4, summaries=summaries(), key="k")
+    left = tmp_path / ".f.zarr.k.4194305.partial"  # larger than any process number
+    for name in ("zarr.json", "u/zarr.json", "means/zarr.json", "means/junk", ".place.safetensors.1.partial"):
+        (left / name).parent.mkdir(parents=True, exist_ok=True)
+        (left / name).write_text("{")
+    made(tmp_path / "f.zarr", every=4, summaries=summaries(), key="k")
+    assert digests(tmp_path / "f.zarr") == digests(tmp_path / "whole.zarr")
 
 
 def test_another_forecast_does_not_go_on_with_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from driftway.data.layout import Layout
 from driftway.data.zarr_store import UNREADABLE, chunk_options
 from driftway.errors import DataError
 from driftway.randomness import Key
-from driftway.storage import atomic_folder, explained
+from driftway.storage import PLACE, atomic_folder, explained
 
 AXES = ("realization", "trajectory", "lead_time")
 COORDINATES = {
@@ -96,7 +96,7 @@ def on_disk(out: Path, members_per_chunk: int, force: bool = False, key: str = "
         layout: Layout, members: int, names: Sequence[Key], leads: int, attributes: Mapping[str, Any]
     ) -> Iterator[Sink]:
         with explained(out), atomic_folder(out, force=force, key=key) as partial:
-            if not (partial / "zarr.json").is_file():
+            if not (partial / PLACE).is_file():
                 about = {"Conventions": "CF-1.11", **attributes}
                 template = xr.Dataset(coords=_coordinates(layout, members, names, leads), attrs=about)
                 template.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)

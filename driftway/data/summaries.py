@@ -21,9 +21,11 @@ from driftway.data.layout import Layout
 from driftway.data.trajectories import Axis, Trajectories
 from driftway.errors import ConfigError, DataError
 from driftway.randomness import Key
+from driftway.storage import PLACE
 
 SAMPLE = 1000  # frames of a data set, at most, whose range the guard takes
 MARGIN = 0.5  # of that range, by which forecasts may leave it at either end
+MOST = 20  # members that are named; the arrays have all
 STATISTICS = ("mean", "energy", "minimum", "maximum")
 KINDS = (*STATISTICS, "not finite")
 BLOWN = KINDS[2:]
@@ -46,7 +48,7 @@ class Summary(Protocol):
     """Something that is gathered of the states of a forecast."""
 
     def open(self, made: Made) -> None:
-        """Make what is written to; what is there already, of a forecast that was stopped, stays."""
+        """Make what is written to; where a forecast that was stopped has noted how far it came, what is there stays."""
 
     def see(self, members: slice, trajectories: slice, lead: int, states: np.ndarray) -> None:
         """Take states (m, n, C, *S) at a lead, counted from 1; of one block the leads follow each other."""
@@ -89,7 +91,7 @@ class PeriodMeans:
             )
         self.leads, path = made.leads, made.folder / "means"
         count = max(map(len, self.labels))
-        if not path.exists():
+        if not (made.folder / PLACE).is_file():
             write_coordinates(made.folder, self._coordinates(made, count), {}, "means")
         group = zarr.open_group(path, mode="r+")
         dims, shape = ("realization", "trajectory", "period"), (made.members, len(made.names), count)
@@ -221,7 +223,8 @@ class Guard:
         seen = statistics(states, self.made.layout.axes)
         inside = (seen >= self.bounds.low) & (seen <= self.bounds.high)
         space = tuple(range(-len(self.made.layout.axes), 0))
-        outside = np.concatenate([~inside, ~np.isfinite(states).all(space)[..., None, :]], -2)
+        finite = np.asarray(np.isfinite(states).all(space))
+        outside = np.concatenate([~inside, ~finite[..., None, :]], -2)
         first, since, count = (array[members, trajectories] for array in self.found.values())
         first[outside & (first == 0)] = lead
         since[outside & (since == 0)] = lead
@@ -257,19 +260,17 @@ class Guard:
         """One sentence for each member that is outside at the end, of what was outside first."""
         places = [KINDS.index(kind) for kind in kinds]
         since = self.found["since"][:, :, places]
-        return [
-            self._sentence(member, row, places, since[member, row])
-            for member, row in np.ndindex(*since.shape[:2])
-            if since[member, row].any()
-        ]
+        outside = [(member, row) for member, row in np.ndindex(*since.shape[:2]) if since[member, row].any()]
+        told = [self._sentence(member, row, places, since[member, row]) for member, row in outside[:MOST]]
+        return told + ([f"and {len(outside) - MOST} more"] if len(outside) > MOST else [])
 
     def _sentence(self, member: int, row: int, places: Sequence[int], since: np.ndarray) -> str:
         lead = int(since[since > 0].min())
         kind, channel = np.argwhere(since == lead)[-1]
         layout = self.made.layout
         what = f"{KINDS[places[kind]]} of {layout.fields.names[channel]}"
-        when = f"lead {lead} ({lead * layout.dt:g} {layout.time_units})".replace(" 1)", ")")
-        return f"member {member} of {self.made.names[row]}, {what} from {when} on"
+        unit = "" if layout.time_units == "1" else f" {layout.time_units}"
+        return f"member {member} of {self.made.names[row]}, {what} from lead {lead} ({lead * layout.dt:g}{unit}) on"
 
 
 def _padded(bounds: np.ndarray) -> np.ndarray:
