@@ -371,7 +371,7 @@ def test_other_means_are_refused(place: Path, tmp_path: Path, means: str, said: 
 
 def test_months_need_a_calendar(tmp_path: Path, known: Path) -> None:
     with pytest.raises(ConfigError, match="no calendar; give a number of leads"):
-        forecast_run(known / "run", known / "known.zarr", tmp_path / "f.zarr", leads=2, members=1, means="month")
+        forecast_run(known / "generative", known / "known.zarr", tmp_path / "f.zarr", leads=2, members=1, means="month")
 
 
 @pytest.mark.slow
