@@ -167,9 +167,8 @@ class Emulator(nn.Module):
         about = {"seed": seed, **self._told(conditioning, len(u)), **(attributes or {})}
         together = min(members, batch)
         writer = in_memory if out is None else on_disk(Path(out), together, force, key)
-        kept = replace(self.layout, dt=self.layout.dt * every)
         with (
-            writer(kept, members, names, leads // every, about) as sink,
+            writer(replace(self.layout, dt=self.layout.dt * every), members, names, leads // every, about) as sink,
             progress("forecast", members * len(u) * leads) as task,
         ):
             record = Record(sink, every, summaries, bool(key))

@@ -55,18 +55,6 @@ def forecast(
     from driftway.schema import evaluation_of
 
     given = {"leads": leads, "members": members, "split": split, "trajectories": trajectories, "batch": batch}
-    settings = evaluation_of(run, {name: value for name, value in given.items() if value is not None})
-    return forecast_run(
-        run,
-        data,
-        out,
-        **settings.model_dump(),
-        start=start,
-        sampler=sampler,
-        label=label,
-        seed=seed,
-        every=every,
-        means=means,
-        guard=guard,
-        force=force,
-    )
+    chosen = evaluation_of(run, {name: value for name, value in given.items() if value is not None}).model_dump()
+    choices: dict[str, Any] = {"start": start, "sampler": sampler, "label": label, "seed": seed, "force": force}
+    return forecast_run(run, data, out, **chosen, **choices, every=every, means=means, guard=guard)

@@ -17,7 +17,7 @@ from driftway.checkpoints import read_json
 from driftway.config import parse_value
 from driftway.data import Conditioning, Trajectories, open_data
 from driftway.data.layout import Layout
-from driftway.data.summaries import Guard, PeriodMeans, Summary, bounds_of, months, stretches
+from driftway.data.summaries import Guard, PeriodMeans, bounds_of, months, stretches
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.samplers import Sampler
@@ -46,10 +46,8 @@ def forecast_run(
     """Forecast from one frame of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
 
     members: one is made, whatever is asked for, where the run's stepper is not random; every: of the leads, each how
-    many-th is kept; means: `month`, or how many leads, of the periods whose means are kept besides (`open_means`);
-    guard: tell where members leave what the training split spans (`Guard`)
-
-    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step. One
+    many-th is kept; means: `month`, or a number of leads, of the periods whose means are kept besides; guard: tell where
+    members leave what the training split spans. The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step. One
     that was stopped goes on where it was, in the same bytes, when the same is asked for again.
     """
     chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
@@ -67,12 +65,10 @@ def forecast_run(
         "split": split,
         "start": start,
         "initial": digest_of(states),
+        "stride": stride * every,
+        "sampler": repr(getattr(emulator.stepper, "sampler", None)),
     }
-    origin |= {"stride": stride * every, "sampler": repr(getattr(emulator.stepper, "sampler", None))}
-    about, settings = {**origin, **cost(emulator)}, (leads, members, seed, batch, every, means, guard)
-    summaries: list[Summary] = [] if means is None else [PeriodMeans(_periods(means, part, start, leads, stride))]
-    summaries += [_guard(data)] if guard else []
-    began = time.perf_counter()
+    about, began = {**origin, **cost(emulator)}, time.perf_counter()
     made = emulator.forecast(
         states,
         leads,
@@ -85,22 +81,25 @@ def forecast_run(
         force=force,
         attributes=about,
         every=every,
-        summaries=summaries,
-        key=_key(run, origin, settings),
+        summaries=[*_means(means, part, start, leads, stride), *([_guard(data)] if guard else [])],
+        key=_key(run, origin, leads, members, seed, batch, every, means, guard),
     )
     said = {name: made.attrs[name] for name in ("beyond", "diverged", "drifting") if name in made.attrs}
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
 
 
-def _periods(means: str, part: Trajectories, start: int, leads: int, stride: int) -> list[list[str]]:
-    """The period of each trajectory and lead, for `month` or a number of leads."""
+def _means(means: str | None, part: Trajectories, start: int, leads: int, stride: int) -> list[PeriodMeans]:
+    """What gathers the means of months, or of periods of a number of leads, if either is asked for."""
+    if means is None:
+        return []
     if means.isdecimal() and int(means):
-        return [stretches(leads, int(means))] * part.shape[0]
+        return [PeriodMeans([stretches(leads, int(means))] * part.shape[0])]
     if means != "month":
         raise ConfigError(f"--means: should be 'month' or a number of leads, got {means!r}")
     if part.calendar is None:
         raise ConfigError("--means month: the data have no calendar; give a number of leads in place of 'month'")
-    return months(part.calendar, part.dt * (start + stride * np.arange(1, leads + 1)), part.time_units)
+    elapsed = part.dt * (start + stride * np.arange(1, leads + 1))
+    return [PeriodMeans(months(part.calendar, elapsed, part.time_units))]
 
 
 def _guard(data: Path) -> Guard:
@@ -109,7 +108,7 @@ def _guard(data: Path) -> Guard:
         return Guard(bounds_of(open_data(data).split("train")), lambda said: warnings.warn(said, stacklevel=2))
 
 
-def _key(run: Path, origin: Mapping[str, Any], settings: tuple[Any, ...]) -> str:
+def _key(run: Path, origin: Mapping[str, Any], *settings: Any) -> str:
     """What tells a forecast from every other that may be made to the same place."""
     weights = read_json(run / "emulator.json", "a finished run").get("sha256")
     return hashlib.sha256(repr((weights, dict(origin), settings)).encode()).hexdigest()[:16]
