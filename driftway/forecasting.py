@@ -46,16 +46,14 @@ def forecast_run(
     """Forecast from one frame of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
 
     members: one is made, whatever is asked for, where the run's stepper is not random; every: of the leads, each how
-    many-th is kept; means: `month`, or a number of leads, of the periods whose means are kept besides; guard: tell where
-    members leave what the training split spans. The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step. One
-    that was stopped goes on where it was, in the same bytes, when the same is asked for again.
+    many-th is kept; means: `month`, or a number of leads: means of such periods are kept besides; guard: tell where
+    members leave what the training split spans. The forecast remembers run, data, split, start, sampler, network calls
+    and milliseconds per member and step. One that was stopped goes on when the same is asked for again.
     """
     chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
     emulator = Emulator.load(run).with_sampler(chosen)
     with naming(data):
-        part = open_data(data).split(split)
-        emulator.check_known(part)
-        part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
+        part = _part(emulator, data, split, trajectories)
         states = initial_states(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)
     origin = {
@@ -86,6 +84,13 @@ def forecast_run(
     )
     said = {name: made.attrs[name] for name in ("beyond", "diverged", "drifting") if name in made.attrs}
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
+
+
+def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) -> Trajectories:
+    """The trajectories that are forecast."""
+    part = open_data(data).split(split)
+    emulator.check_known(part)
+    return part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
 
 
 def _means(means: str | None, part: Trajectories, start: int, leads: int, stride: int) -> list[PeriodMeans]:
