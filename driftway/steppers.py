@@ -251,5 +251,5 @@ def _called(
     return network(_joined(state, *others, coarsen(fields, tuple(state.shape[2:]))), label, params)
 
 
-def _joined(*parts: Tensor) -> Tensor:
-    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+def _joined(first: Tensor, *others: Tensor) -> Tensor:
+    return torch.cat([first, *others], 1) if others else first
