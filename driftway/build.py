@@ -19,7 +19,7 @@ from driftway.checkpoints import read_json, read_tensors, write_tensors
 from driftway.coarse import CoarseSolver, Physics
 from driftway.codecs import Chain, Standardize
 from driftway.config import check, construct, placed
-from driftway.data.layout import Layout
+from driftway.data.layout import Layout, latent_axes
 from driftway.data.trajectories import Axis, Fields
 from driftway.densities import DENSITIES, Density
 from driftway.emulator import Emulator
@@ -28,7 +28,9 @@ from driftway.grids import GRIDS, Grid
 from driftway.interpolants import INTERPOLANTS, Interpolant
 from driftway.linear import Linear
 from driftway.networks import NETWORKS
-from driftway.networks.autoencoder import Autoencoder
+from driftway.networks.autoencoder import FEWER, Autoencoder, LearnedCodec
+from driftway.networks.kl_autoencoder import KLAutoencoder
+from driftway.networks.layers import check_sizes
 from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
@@ -39,7 +41,12 @@ from driftway.version import __version__
 
 FORMAT = 1
 AGAIN = "copy the folder again or fit again"
-CODECS: dict[str, type[nn.Module]] = {"standardize": Standardize, "autoencoder": Autoencoder}
+CODECS: dict[str, type[nn.Module]] = {
+    "standardize": Standardize,
+    "autoencoder": Autoencoder,
+    "kl_autoencoder": KLAutoencoder,
+}
+AUTOENCODERS = tuple(name for name, kind in CODECS.items() if issubclass(kind, LearnedCodec))
 STEPPERS: dict[str, type] = {
     "deterministic": Deterministic,
     "generative": Generative,
@@ -81,13 +88,22 @@ class Part:
         return (*self.given, *self.more.get(_type(spec), ()))
 
 
-CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boundary", "parameters")}
-NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"))
+CODEC_CONTEXT = {
+    "standardize": ("channels",),
+    "autoencoder": ("channels", "boundary", "parameters"),
+    "kl_autoencoder": ("channels", "boundary", "axes", "names"),
+}
+NETWORK = Part(
+    NETWORKS,
+    ("inputs", "outputs", "boundary", "parameters"),
+    {"climate_dit": ("fields", "axes", "known_axes")},
+)
 NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
 # What the program supplies to a stepper besides its parts.
 SUPPLIED = {
-    "generative": ("channels", "guess"),
+    "deterministic": ("fields",),
+    "generative": ("channels", "guess", "fields"),
     "linear": ("channels", "boundary"),
     "solver": ("physics",),
 }
@@ -98,6 +114,8 @@ class Signature:
     """What a stepper or codec works on: channels of the state, of known fields, parameters, and the boundary.
 
     The last `dates` of the parameters tell the date, which codecs do not know.
+    axes, known_axes: of the state and of the known fields, where they are known; names: of the channels of a state in
+    physical fields
     """
 
     channels: int
@@ -105,6 +123,9 @@ class Signature:
     fields: int = 0
     parameters: int = 0
     dates: int = 0
+    axes: tuple[Axis, ...] | None = None
+    known_axes: tuple[Axis, ...] | None = None
+    names: tuple[str, ...] = ()
 
 
 def build_sampler(spec: Spec | str) -> Sampler:
@@ -116,15 +137,22 @@ def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chai
     """The chain of codecs, and what it makes of the state."""
     codecs: list[nn.Module] = []
     for spec in specs:
-        context: dict[str, Any] = {"channels": signature.channels}
-        if _type(spec) == "autoencoder":
-            fixed = signature.parameters - signature.dates
-            context |= {"boundary": signature.boundary, "parameters": fixed}
+        told = replace(signature, parameters=signature.parameters - signature.dates)
+        context = {name: getattr(told, name) for name in CODEC_CONTEXT.get(_type(spec), ("channels",))}
         codec = construct(CODECS, spec, nested=COMPONENTS, **context)
         codecs.append(codec)
-        if isinstance(codec, Autoencoder):
-            signature = replace(signature, channels=codec.latent)
+        if isinstance(codec, LearnedCodec):
+            signature = _latent(signature, codec)
     return Chain(*codecs), signature
+
+
+def _latent(signature: Signature, codec: LearnedCodec) -> Signature:
+    """What an autoencoder makes of the state."""
+    axes = signature.axes
+    if axes is not None:
+        check_sizes([len(axis) for axis in axes], codec.factor, FEWER)
+        axes = latent_axes(axes, tuple(len(axis) // codec.factor for axis in axes))
+    return replace(signature, channels=codec.latent, axes=axes, names=())
 
 
 def build_stepper(
@@ -136,6 +164,7 @@ def build_stepper(
     offered: dict[str, Any] = {
         "channels": signature.channels,
         "boundary": signature.boundary,
+        "fields": signature.fields,
         "guess": guess,
         "physics": physics,
     }
@@ -150,15 +179,11 @@ def build_stepper(
 
 
 def _build_network(spec: Spec | str, signature: Signature, states: int) -> nn.Module:
-    return construct(
-        NETWORKS,
-        spec,
-        nested=COMPONENTS,
-        inputs=states * signature.channels + signature.fields,
-        outputs=signature.channels,
-        boundary=signature.boundary,
-        parameters=signature.parameters,
-    )
+    given = NETWORK.given_to(spec)
+    joined = 0 if "fields" in given else signature.fields
+    context = {name: getattr(signature, name) for name in given if name not in ("inputs", "outputs")}
+    inputs = states * signature.channels + joined
+    return construct(NETWORKS, spec, nested=COMPONENTS, inputs=inputs, outputs=signature.channels, **context)
 
 
 def _build_noise(spec: Spec | str, signature: Signature) -> White:
@@ -191,8 +216,9 @@ def check_stepper(spec: Spec | str) -> None:
 def build_emulator(spec: Spec) -> Emulator:
     """An emulator without its weights, from the description that `save_emulator` wrote."""
     layout = _layout(spec["layout"])
-    dates = len(spec.get("dates", {}).get("names", ()))
-    signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"], dates=dates)
+    dates, axes = len(spec.get("dates", {}).get("names", ())), layout.axes
+    about = (spec["fields"], spec["parameters"], dates, axes, axes, layout.fields.names)
+    signature = Signature(len(layout.fields), layout.boundary, *about)
     codec, inner = build_codec(spec["codec"], signature)
     physics = Physics(codec, layout)
     guess = None if spec["guess"] is None else build_stepper(spec["guess"], inner, physics=physics)

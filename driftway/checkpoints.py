@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from driftway.errors import DataError
-from driftway.storage import atomic_folder, atomic_write, explained, sha256
+from driftway.storage import PLACE, atomic_folder, atomic_write, explained, sha256
 
 KEEP = 2
 
@@ -40,6 +40,27 @@ def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise DataError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def save_place(folder: Path, block: int, lead: int, tensors: dict[str, Tensor]) -> None:
+    """Leave in a forecast's folder how far it has come, in place of what was there."""
+    write_tensors(folder / PLACE, {"place": torch.tensor([block, lead]), **tensors})
+
+
+def load_place(folder: Path) -> tuple[int, int, dict[str, Tensor]]:
+    """Block, lead and tensors that `save_place` left; (0, 0, {}) where it left none."""
+    path = folder / PLACE
+    if not path.is_file():
+        return 0, 0, {}
+    tensors = read_tensors(path, sha256(path))
+    block, lead = tensors.pop("place").tolist()
+    return block, lead, tensors
+
+
+def drop_place(folder: Path) -> None:
+    """Remove it, and what a kill has left of one that was being written, once the forecast is complete."""
+    for path in (folder / PLACE, *folder.glob(f".{PLACE}.*")):
+        path.unlink(missing_ok=True)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 from driftway.brief import InBrief
 from driftway.diagnosis.commands import diagnose
 from driftway.errors import ConfigError, DriftwayError
+from driftway.forecast_command import forecast
 from driftway.storage import without_nan
 from driftway.studies.commands import study
 from driftway.version import __version__
@@ -49,6 +50,7 @@ fit = App(name="fit", help="Fit an autoencoder or a stepper from a configuration
 app.command(data)
 app.command(fit)
 app.command(study)
+app.command(forecast, usage="Usage: driftway forecast RUN --data PATH --out PATH [OPTIONS]")
 app.command(diagnose, usage="Usage: driftway diagnose PATH [OPTIONS]")
 
 
@@ -203,53 +205,6 @@ def _fitted(folder: Path) -> Result:
     """Where a run is, and the last line of its log."""
     last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
     return {"run": str(folder), **json.loads(last)}
-
-
-@app.command(usage="Usage: driftway forecast RUN --data PATH --out PATH [OPTIONS]")
-def forecast(
-    run: Path,
-    /,
-    *,
-    data: Path,
-    out: Path,
-    leads: PositiveInt | None = None,
-    members: PositiveInt | None = None,
-    split: Split | None = None,
-    trajectories: PositiveInt | None = None,
-    batch: PositiveInt | None = None,
-    start: NonNegativeInt = 0,
-    sampler: str | None = None,
-    label: str | None = None,
-    seed: NonNegativeInt = 0,
-    force: bool = False,
-) -> Result:
-    """Forecast an ensemble from states of a data set with a fitted run.
-
-    What is not given of leads, members, split, trajectories and batch is as the run's configuration has it
-    under `evaluation`.
-
-    :param run: folder of a finished run
-    :param data: data set with the initial states
-    :param out: zarr folder to write, streamed in constant memory
-    :param leads: number of steps
-    :param members: size of the ensemble
-    :param split: which part of the data set
-    :param trajectories: how many initial states, at most all of the split
-    :param batch: rows that run together
-    :param start: frame of each trajectory to start from
-    :param sampler: YAML, e.g. "{type: euler_maruyama, steps: 2}"; the run's own by default
-    :param label: its name in scores and plots, by default that of the folder
-    :param seed: key of the noise
-    :param force: replace an existing forecast
-    """
-    from driftway.forecasting import forecast_run
-    from driftway.schema import evaluation_of
-
-    given = {"leads": leads, "members": members, "split": split, "trajectories": trajectories, "batch": batch}
-    settings = evaluation_of(run, {name: value for name, value in given.items() if value is not None})
-    return forecast_run(
-        run, data, out, **settings.model_dump(), start=start, sampler=sampler, label=label, seed=seed, force=force
-    )
 
 
 @app.command(usage="Usage: driftway tune RUN --for PURPOSE [OPTIONS]")

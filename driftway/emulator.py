@@ -18,11 +18,13 @@ from driftway.codecs import Codec
 from driftway.data.forecasts import in_memory, on_disk
 from driftway.data.layout import Layout
 from driftway.data.seasons import Told
+from driftway.data.summaries import Summary
 from driftway.data.trajectories import Conditioning, Trajectories
 from driftway.errors import ConfigError, DataError
 from driftway.parameters import checked_parameters
 from driftway.progress import progress
 from driftway.randomness import Key, Stream, stream
+from driftway.record import Record
 from driftway.samplers import Sampler
 from driftway.steppers import NOTHING, Generative, Stepper
 
@@ -35,6 +37,11 @@ class Block(NamedTuple):
 
     members: slice
     trajectories: slice
+
+    @property
+    def rows(self) -> int:
+        """How many states that is."""
+        return (self.members.stop - self.members.start) * (self.trajectories.stop - self.trajectories.start)
 
 
 class Emulator(nn.Module):
@@ -92,12 +99,25 @@ class Emulator(nn.Module):
         first: int = 1,
     ) -> Iterator[Tensor]:
         """States (B, C, *S) at leads `first` and on, one by one; row r's noise is keyed by (seed, lead, keys[r])."""
-        v: Tensor | None = None
-        for lead in range(first, first + leads):
+        for _, states in self._steps(u, None, range(first, first + leads), keys, seed, conditioning):
+            yield states
+
+    @torch.no_grad()
+    def _steps(
+        self,
+        u: Tensor,
+        v: Tensor | None,
+        leads: range,
+        keys: Sequence[tuple[Key, ...]],
+        seed: int,
+        conditioning: Known,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Encoded and decoded states of `rollout` at some leads, from the encoded v before the first, or from u."""
+        for lead in leads:
             known = self._at(conditioning, lead, len(u))
             v = self.codec.encode(u, known.fixed) if v is None else v
             v = self.stepper.step(v, known, self.noise_stream(seed, lead, keys))
-            yield self.codec.decode(v, known.fixed)
+            yield v, self.codec.decode(v, known.fixed)
 
     def noise_stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
         """The noise of one lead, a function of (seed, lead, key) alone; None if the stepper says it is not random."""
@@ -117,6 +137,9 @@ class Emulator(nn.Module):
         out: str | Path | None = None,
         force: bool = False,
         attributes: Mapping[str, Any] | None = None,
+        every: int = 1,
+        summaries: Sequence[Summary] = (),
+        key: str = "",
     ) -> xr.Dataset:
         """An ensemble forecast in physical units.
 
@@ -124,34 +147,54 @@ class Emulator(nn.Module):
         nothing. keys: a name or number per initial state (by default 0 … N−1) that its noise is keyed by: member m
         of a state is the same in any batch, alone or added later. conditioning: N rows, or a function of the lead
         that returns them. batch: rows that are stepped at once. out: a zarr folder to stream to, in memory constant
-        in `leads`. attributes: what else the dataset shall say of itself.
+        in `leads`. attributes: what else the dataset shall say of itself. every: of the leads, each how many-th is
+        kept. summaries: what is gathered of all leads besides, with `out` alone. key: letters and digits that stand for
+        all that makes this forecast; one to `out` that was stopped goes on where it was if it has the same.
 
         Returns a dataset with dims (realization, trajectory, lead_time, *axes); from `out` it is read lazily.
         Raises DataError for states or conditioning that do not fit, and for states that are not finite.
         """
         if leads < 1 or members < 1 or batch < 1:
             raise ConfigError(f"leads, members and batch must be at least 1, got {leads}, {members}, {batch}")
+        if not 1 <= every <= leads:
+            raise ConfigError(f"every = {every}, must be from 1 to the number of leads, {leads}")
+        if summaries and out is None:
+            raise ConfigError("summaries are written beside a forecast on disk: give `out`")
         emulator = self.with_sampler(sampler)
         u = self._as_states(state)
         names = list(range(len(u))) if keys is None else list(keys)
         if len(names) != len(u):
             raise DataError(f"{len(names)} keys for {len(u)} initial states; give one each")
         about = {"seed": seed, **self._told(conditioning, len(u)), **(attributes or {})}
-        writer = in_memory if out is None else on_disk(Path(out), min(members, batch), force)
+        together = min(members, batch)
+        writer = in_memory if out is None else on_disk(Path(out), together, force, key)
         with (
-            writer(emulator.layout, members, names, leads, about) as sink,
+            writer(replace(self.layout, dt=self.layout.dt * every), members, names, leads // every, about) as sink,
             progress("forecast", members * len(u) * leads) as task,
         ):
-            for block in _blocks(members, len(u), batch):
-                for lead, states in enumerate(emulator._run(u, block, names, leads, seed, conditioning)):
-                    sink.put(block.members, block.trajectories, lead, states.cpu().numpy())
-                    task.advance(states.shape[0] * states.shape[1])
+            record = Record(sink, every, summaries, bool(key))
+            record.open(self.layout, members, names, leads, together)
+            for number, block in enumerate(_blocks(members, len(u), batch)):
+                first, v = record.resume(number, leads)
+                task.advance((first - 1) * block.rows)
+                steps = emulator._run(u, v, block, names, range(first, leads + 1), seed, conditioning)
+                for lead, (v, states) in enumerate(steps, first):
+                    record.put(number, block.members, block.trajectories, lead, v, states)
+                    task.advance(block.rows)
+            record.close()
         return sink.dataset()
 
     def _run(
-        self, u: Tensor, block: Block, names: Sequence[Key], leads: int, seed: int, conditioning: Known
-    ) -> Iterator[Tensor]:
-        """The block's states (m, n, C, *S), lead by lead."""
+        self,
+        u: Tensor,
+        v: Tensor | None,
+        block: Block,
+        names: Sequence[Key],
+        leads: range,
+        seed: int,
+        conditioning: Known,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The block's encoded states, and its states (m, n, C, *S), lead by lead."""
         part = u[block.trajectories]
         members = range(block.members.start, block.members.stop)
         keys = [(name, m) for m in members for name in names[block.trajectories]]
@@ -159,8 +202,9 @@ class Emulator(nn.Module):
         def rows(lead: int) -> Conditioning:
             return repeated(self._at(conditioning, lead, len(u)), block.trajectories, len(members), u)
 
-        for states in self.rollout(part.repeat(len(members), *(1,) * (part.ndim - 1)), leads, keys, seed, rows):
-            yield states.unflatten(0, (len(members), len(part)))
+        first = part.repeat(len(members), *(1,) * (part.ndim - 1))
+        for encoded, states in self._steps(first, v, leads, keys, seed, rows):
+            yield encoded, states.unflatten(0, (len(members), len(part)))
 
     def _at(self, conditioning: Known, lead: int, rows: int) -> Conditioning:
         """What is known at a lead, checked against what the emulator was made for."""

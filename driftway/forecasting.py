@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 
 from driftway.build import build_sampler
+from driftway.checkpoints import read_json
 from driftway.config import parse_value
 from driftway.data import Conditioning, Trajectories, open_data
 from driftway.data.layout import Layout
+from driftway.data.summaries import Guard, PeriodMeans, bounds_of, months, stretches
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.samplers import Sampler
@@ -35,21 +38,23 @@ def forecast_run(
     label: str | None = None,
     seed: int = 0,
     batch: int = 64,
+    every: int = 1,
+    means: str | None = None,
+    guard: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
     """Forecast from one frame of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
 
-    members: one is made, whatever is asked for, where the run's stepper is not random
-
-    The forecast remembers run, data, split, start, sampler, network calls and milliseconds per member and step, and
-    where there is a calendar the dates of its initial states.
+    members: one is made, whatever is asked for, where the run's stepper is not random; every: of the leads, each how
+    many-th is kept; means: `month`, or a number of leads: means of such periods are kept besides; guard: tell where
+    members leave what the training split spans. The forecast remembers run, data, split, start, sampler, network calls
+    and milliseconds per member and step, and where there is a calendar the dates of its initial states. One that was
+    stopped goes on when the same is asked for again.
     """
     chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
     emulator = Emulator.load(run).with_sampler(chosen)
     with naming(data):
-        part = emulator.told(open_data(data).split(split))
-        emulator.check_known(part)
-        part = part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
+        part = _part(emulator, data, split, trajectories)
         states = initial_states(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)
     origin: dict[str, Any] = {
@@ -59,12 +64,13 @@ def forecast_run(
         "split": split,
         "start": start,
         "initial": digest_of(states),
+        "stride": stride * every,
+        "sampler": repr(getattr(emulator.stepper, "sampler", None)),
     }
     if part.calendar is not None:
         hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
         origin["initial_times"] = [part.calendar.date(hour) for hour in hours]
-    about = {**origin, "stride": stride, "sampler": repr(getattr(emulator.stepper, "sampler", None)), **cost(emulator)}
-    began = time.perf_counter()
+    about, began = {**origin, **cost(emulator)}, time.perf_counter()
     made = emulator.forecast(
         states,
         leads,
@@ -76,9 +82,45 @@ def forecast_run(
         out=out,
         force=force,
         attributes=about,
+        every=every,
+        summaries=[*_means(means, part, start, leads, stride), *([_guard(data)] if guard else [])],
+        key=_key(run, origin, leads, members, seed, batch, every, means, guard),
     )
-    said = {"beyond": made.attrs["beyond"]} if "beyond" in made.attrs else {}
+    said = {name: made.attrs[name] for name in ("beyond", "diverged", "drifting") if name in made.attrs}
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
+
+
+def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) -> Trajectories:
+    """The trajectories that are forecast."""
+    part = emulator.told(open_data(data).split(split))
+    emulator.check_known(part)
+    return part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
+
+
+def _means(means: str | None, part: Trajectories, start: int, leads: int, stride: int) -> list[PeriodMeans]:
+    """What gathers the means of months, or of periods of a number of leads, if either is asked for."""
+    if means is None:
+        return []
+    if means.isdecimal() and int(means):
+        return [PeriodMeans([stretches(leads, int(means))] * part.shape[0])]
+    if means != "month":
+        raise ConfigError(f"--means: should be 'month' or a number of leads, got {means!r}")
+    if part.calendar is None:
+        raise ConfigError("--means month: the data have no calendar; give a number of leads in place of 'month'")
+    elapsed = part.dt * (start + stride * np.arange(1, leads + 1))
+    return [PeriodMeans(months(part.calendar, elapsed, part.time_units))]
+
+
+def _guard(data: Path) -> Guard:
+    """The guard of the training split."""
+    with naming(data):
+        return Guard(bounds_of(open_data(data).split("train")), lambda said: warnings.warn(said, stacklevel=2))
+
+
+def _key(run: Path, origin: Mapping[str, Any], *settings: Any) -> str:
+    """What tells a forecast from every other that may be made to the same place."""
+    weights = read_json(run / "emulator.json", "a finished run").get("sha256")
+    return hashlib.sha256(repr((weights, dict(origin), settings)).encode()).hexdigest()[:16]
 
 
 def _sampler(text: str) -> Sampler:
@@ -155,7 +197,8 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
     dates = len(emulator.spec.get("dates", {}).get("names", ()))
     nothing = unknown(0, parameters, 1, (), dates)
     encoded = emulator.codec.encode(torch.zeros(1, *emulator.layout.shape), nothing.fixed)
-    v, known = encoded.new_zeros(batch, *encoded.shape[1:]), unknown(fields, parameters, batch, encoded.shape[2:])
+    v = encoded.new_zeros(batch, *encoded.shape[1:])
+    known = unknown(fields, parameters, batch, emulator.layout.shape[1:])
     keys = [(i, 0) for i in range(batch)]
     emulator.stepper.step(v, known, emulator.noise_stream(0, 0, keys))
     handles = [network.register_forward_hook(count) for network in networks]

@@ -90,6 +90,23 @@ def _fitted(name: str, every: np.ndarray, values: np.ndarray, declared: Mapping[
     return Parameter(name, found.scale, float(seen.mean()), std if varies else 1.0, found.low, found.high)
 
 
+def field_scales(data: Trajectories) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each known field over points and frames, in the order in which a step knows them.
+
+    A field without variation has the standard deviation 1. Raises DataError for a field that is not finite.
+    """
+    arrays = {**data.static, **data.forcing}
+    found = [_field_scale(name, np.asarray(arrays[name])) for name in data.field_names]
+    return [mean for mean, _ in found], [std for _, std in found]
+
+
+def _field_scale(name: str, values: np.ndarray) -> tuple[float, float]:
+    mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    if not np.isfinite(mean + std):
+        raise DataError(f"the known field '{name}' holds values that are not finite: fill them")
+    return mean, std if std > 1e-6 * max(abs(mean), 1e-30) else 1.0
+
+
 def scale_parameters(network: nn.Module, parameters: Sequence[Parameter]) -> None:
     """Make a network that was built for these parameters, or the first of them, take them in physical units."""
     for module in network.modules():

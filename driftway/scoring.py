@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from driftway.build import AUTOENCODERS
 from driftway.checkpoints import read_json
 from driftway.codecs import Identity, same_weights
 from driftway.data import Trajectories, open_data
@@ -182,7 +183,7 @@ def _has_floor(run: Path) -> bool:
     if not (run / "emulator.json").is_file():
         return False
     codecs = read_json(run / "emulator.json", "a run")["codec"]
-    return "autoencoder" in [codec if isinstance(codec, str) else codec["type"] for codec in codecs]
+    return any((codec if isinstance(codec, str) else codec["type"]) in AUTOENCODERS for codec in codecs)
 
 
 @torch.no_grad()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from driftway.codecs import Standardize
 from driftway.data.trajectories import Conditioning, Transition, coarsen
 from driftway.densities import Density, UniformTime
 from driftway.interpolants import Follmer, Interpolant, expand
@@ -62,6 +63,12 @@ class LearnedStepper(nn.Module, ABC):
     random: bool = False
     trained: bool = True
 
+    def scale_fields(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take the mean and standard deviation of each known field; networks see fields in these."""
+        known = self._modules.get("known")
+        if isinstance(known, Standardize):
+            known.fit(mean, std)
+
     def prepare(self, transitions: Callable[[], Iterable[Transition]]) -> None:
         """Fit constants (such as the noise scale) to training data; nothing by default."""
 
@@ -80,15 +87,15 @@ class Deterministic(LearnedStepper):
     Trained by mean squared error, so that its answer tends to the conditional mean.
     """
 
-    def __init__(self, network: nn.Module, residual: bool = True):
+    def __init__(self, network: nn.Module, residual: bool = True, fields: int = 0):
         super().__init__()
-        self.network, self.residual = network, residual
+        self.network, self.residual, self.known = network, residual, _scale(fields)
 
     def loss(self, batch: Transition, stream: Stream) -> Tensor:
         return (self.step(batch.source, batch.conditioning) - batch.target).square().mean()
 
     def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
-        y = self.network(_inputs(state, conditioning.fields), None, conditioning.params)
+        y = _called(self.network, None, conditioning, self.known, state)
         return state + y if self.residual else y
 
 
@@ -125,12 +132,13 @@ class Generative(LearnedStepper):
         guess: Stepper | None = None,
         antithetic: bool = False,
         crps: float = 0.0,
+        fields: int = 0,
     ):
         super().__init__()
         check_determined(interpolant, prediction)
         if not 0 <= crps <= 1:
             raise ValueError(f"crps is a share of the loss, from 0 to 1, got {crps}")
-        self.network, self.guess = network, guess
+        self.network, self.guess, self.known = network, guess, _scale(fields)
         self.noise = Fitted(channels) if noise is None else noise
         self.interpolant, self.prediction, self.density = interpolant, prediction, density
         self.sampler, self.antithetic, self.crps = sampler, antithetic, crps
@@ -214,10 +222,34 @@ class Generative(LearnedStepper):
         scaled = expand(self.prediction.scale(self.interpolant, t), x) * x
         known = (state,) if self.guess is None else (state, x0)
         label = self.prediction.label(self.interpolant, t).to(x)
-        return self.network(_inputs(scaled, *known, conditioning.fields), label, conditioning.params)
+        return _called(self.network, label, conditioning, self.known, scaled, *known)
 
 
-def _inputs(state: Tensor, *parts: Tensor | None) -> Tensor:
-    """The state and what else there is, on the state's grid, joined along channels."""
-    known = [coarsen(part, tuple(state.shape[2:])) for part in parts if part is not None]
-    return torch.cat([state, *known], 1) if known else state
+def _scale(fields: int) -> Standardize | None:
+    return Standardize(fields) if fields else None
+
+
+def _called(
+    network: Network,
+    label: Tensor | None,
+    conditioning: Conditioning,
+    scale: Standardize | None,
+    state: Tensor,
+    *others: Tensor,
+) -> Tensor:
+    """A network's answer to states on one grid, joined along channels, and to what is known besides.
+
+    Fields join the states on their grid, unless the network takes them apart (`fields_apart`), as they are.
+    """
+    fields, params = conditioning.fields, conditioning.params
+    if fields is not None and scale is not None:
+        fields = scale.encode(fields)
+    if getattr(network, "fields_apart", False):
+        return network(_joined(state, *others), label, params, fields)
+    if fields is None:
+        return network(_joined(state, *others), label, params)
+    return network(_joined(state, *others, coarsen(fields, tuple(state.shape[2:]))), label, params)
+
+
+def _joined(first: Tensor, *others: Tensor) -> Tensor:
+    return torch.cat([first, *others], 1) if others else first

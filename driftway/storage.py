@@ -29,6 +29,7 @@ CAUSES = {
     errno.EIO: "the device reports an error",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
+PLACE = "place.safetensors"  # in the folder of a forecast that is being made: how far it has come
 OURS = ("zarr.json", "state.json", "state.safetensors")
 
 

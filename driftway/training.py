@@ -86,11 +86,11 @@ class Batches:
         rng, axes = generator(self.seed, "shift", step), zip(batch.source.shape[2:], self.symmetry, strict=True)
         shifts = [int(rng.integers(size // period)) * period if period else 0 for size, period in axes]
         dims = list(range(2, batch.source.ndim))
-        source, target, fields = (
-            None if x is None else torch.roll(x, shifts, dims)
-            for x in (batch.source, batch.target, batch.conditioning.fields)
-        )
-        assert source is not None and target is not None
+        source, target = (torch.roll(x, shifts, dims) for x in (batch.source, batch.target))
+        fields = batch.conditioning.fields
+        if fields is not None:  # they may have a finer grid
+            finer = zip(shifts, fields.shape[2:], batch.source.shape[2:], strict=True)
+            fields = torch.roll(fields, [shift * fine // size for shift, fine, size in finer], dims)
         return Transition(source, target, replace(batch.conditioning, fields=fields))
 
 

@@ -6,7 +6,6 @@ An autoencoder's run ends in an emulator whose stepper is persistence.
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -31,14 +30,14 @@ from driftway.coarse import Physics
 from driftway.codecs import Chain, Standardize, same_weights
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
 from driftway.data.files import stored_scale
-from driftway.data.layout import Layout
+from driftway.data.layout import Layout, latent_axes
 from driftway.data.seasons import Told
-from driftway.data.trajectories import Axis, Fields, coarsen
+from driftway.data.trajectories import Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.feeding import PASS_BYTES, SAMPLE_BYTES, Encoded, encoded, fitting
-from driftway.networks.autoencoder import Autoencoder
-from driftway.parameters import Parameter, described, fitted_parameters, scale_parameters
+from driftway.networks.autoencoder import LearnedCodec
+from driftway.parameters import Parameter, described, field_scales, fitted_parameters, scale_parameters
 from driftway.progress import progress
 from driftway.randomness import seeded
 from driftway.runs import Run, locked, opened
@@ -55,8 +54,9 @@ def layout_of(data: Trajectories, stride: int = 1) -> Layout:
 
 def signature_of(data: Trajectories) -> Signature:
     """What a codec or stepper has to work on."""
-    dates = len(data.date_names)
-    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters) + dates, dates=dates)
+    known, axes, dates = data.known_axes or data.axes, data.axes, len(data.date_names)
+    about = (data.known, len(data.parameters) + dates, dates, axes, known, data.fields.names)
+    return Signature(len(data.fields), data.boundary, *about)
 
 
 def data_of(section: DataSection) -> Trajectories:
@@ -132,8 +132,11 @@ def fit_autoencoder(
         with seeded(experiment.seed, "weights"):
             codec, inner = build_codec(experiment.codec, signature_of(data))
         *before, model = codec.codecs
-        if not isinstance(model, Autoencoder) or not all(isinstance(c, Standardize) for c in before):
-            raise ConfigError("to fit an autoencoder, codec must be [standardize, autoencoder], in this order")
+        if not isinstance(model, LearnedCodec) or not all(isinstance(c, Standardize) for c in before):
+            raise ConfigError(
+                "to fit an autoencoder, codec must be [standardize, autoencoder], in this order; or kl_autoencoder in "
+                "place of autoencoder"
+            )
         train, memory = data.split("train"), experiment.data.memory
         found = _standardized(before, train, experiment)
         parameters = _parameters(model, data, experiment)
@@ -181,17 +184,19 @@ def _dates(data: Trajectories) -> Spec:
 def latents(run: Path, emulator: Emulator, data: Trajectories) -> Trajectories:
     """All states of a data set as the run's codec encodes them: made once, kept in the run folder.
 
+    What is known besides stays on the grid of the data, so that networks may take it at its own resolution.
     Their name is a digest of data and weights, so that latents of others never take the place of some in use.
     """
     weights = read_json(run / "emulator.json", "a finished run")["sha256"]
     digest = hashlib.sha256(f"{data.fingerprint()} {weights}".encode()).hexdigest()
     path = run / f"latents-{digest[:16]}.zarr"
-    cached = _cached(path)
-    if cached is not None:
-        return cached
-    with locked(run / "latents.lock", wait=True):
-        # another process may have made them while this one waited
-        return _cached(path) or _write_latents(path, emulator, data)
+    stored = _cached(path)
+    if stored is None:
+        with locked(run / "latents.lock", wait=True):
+            # another process may have made them while this one waited
+            stored = _cached(path) or _write_latents(path, emulator, data)
+    dated = {"calendar": data.calendar, "forcing_recurs": data.forcing_recurs, "told": data.told}
+    return replace(stored, static=data.static, forcing=data.forcing, known_axes=data.axes, **dated)
 
 
 def _cached(path: Path) -> Trajectories | None:
@@ -224,17 +229,6 @@ def _encode(codec: Any, data: Trajectories) -> np.ndarray:
     return torch.cat(encoded).unflatten(0, data.shape[:2]).numpy()
 
 
-def latent_axes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, ...]:
-    """The axes of a latent grid; a shift that leaves the law unchanged must be a whole number of latent cells."""
-    coarse = []
-    for axis, size in zip(axes, shape, strict=True):
-        factor = len(axis) // size
-        points = np.asarray(axis.coordinates).reshape(size, factor).mean(1)
-        symmetry = math.lcm(axis.symmetry, factor) // factor if axis.symmetry else 0
-        coarse.append(replace(axis, coordinates=tuple(points.tolist()), symmetry=symmetry))
-    return tuple(coarse)
-
-
 def _template(data: Trajectories, shape: tuple[int, ...]) -> Trajectories:
     """A data set like `data` with latents (D, *Z) in place of its fields and no states yet."""
     channels, *space = shape
@@ -244,15 +238,10 @@ def _template(data: Trajectories, shape: tuple[int, ...]) -> Trajectories:
         states=unwritten(*data.shape[:2], *shape),
         fields=Fields(names, ("1",) * channels),
         axes=latent_axes(data.axes, tuple(space)),
-        static={name: _coarse(values, tuple(space)) for name, values in data.static.items()},
-        forcing={name: _coarse(values, tuple(space)) for name, values in data.forcing.items()},
+        static={},
+        forcing={},
+        forcing_recurs=False,
     )
-
-
-def _coarse(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Fields (*S) or (n, *S) on a coarser grid."""
-    fields = torch.from_numpy(np.array(values, np.float32)).reshape(-1, 1, *values.shape[values.ndim - len(shape) :])
-    return coarsen(fields, shape).reshape(*values.shape[: values.ndim - len(shape)], *shape).numpy()
 
 
 # --- steppers ------------------------------------------------------------------------------------------------------
@@ -283,7 +272,7 @@ def prepare(experiment: Experiment) -> Prepared:
             run = Path(spec["path"])
             emulator = Emulator.load(run)
             _check_same_states(emulator, data, run)
-            states = replace(latents(run, emulator, data), told=data.told)
+            states = latents(run, emulator, data)
             done += list(_chain(emulator).codecs)
             specs += emulator.spec["codec"]
         elif spec["type"] == "standardize" and not pending:
@@ -330,6 +319,8 @@ def fit_stepper(experiment: Experiment, folder: str | Path, *, resume: bool = Fa
         validate = Rollouts(ready.states, ready.pending, stride, validation, experiment.seed)
         transitions = encoded(ready.states.split("train"), ready.pending, stride, experiment.data.memory)
         parameters = _parameters(getattr(model, "network", model), ready.data, experiment)
+        with naming(experiment.data.path):
+            model.scale_fields(*field_scales(ready.data.split("train")))
         model.prepare(transitions.passes)
         _start(model, experiment, ready)
         trained: Any = _trained(model, transitions, run, validate)

@@ -17,7 +17,7 @@ ROOT = Path(driftway.__file__).parent
 # itself: its modules may import one another, and what a line below offers.
 LAYERS = """
 errors version glossary lazy brief engines.*
-randomness storage progress processes
+randomness storage progress processes sphere
 config.* data.calendar data.conditioning data.states
 data.seasons
 data.trajectories
@@ -33,12 +33,13 @@ samplers
 steppers
 linear coarse parameters
 schema checkpoints
+record
 emulator
 build
 training evaluation simulate doctor feeding
 validation runs forecasting studies.statistics
 report.*
-workflow scoring candidates purposes
+workflow scoring candidates purposes forecast_command
 tuning
 demo studies.* diagnosis.*
 cli
@@ -49,20 +50,20 @@ DEFERRED = {("emulator", "build")}
 # Packages of others, and the only modules that know of them.
 HOMES = {
     "xarray": {
-        "data.forecasts", "data.weather", "data.weather_grid", "data.weather_reader", "data.weather_time",
-        "data.zarr_store", "emulator", "evaluation", "scoring", "tuning", "report.findings",
-        "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page", "report.outcome",
-        "report.study", "report.study_plotting", "report.physical", "studies.statistics", "studies.tables",
-        "studies.results", "studies.judging",
+        "data.forecasts", "data.summaries", "data.weather", "data.weather_grid", "data.weather_reader",
+        "data.weather_time", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning",
+        "report.findings", "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page",
+        "report.outcome", "report.study", "report.study_plotting", "report.physical", "studies.statistics",
+        "studies.tables", "studies.results", "studies.judging",
     },
-    "zarr": {"data.zarr_store", "data.forecasts"},
+    "zarr": {"data.zarr_store", "data.forecasts", "data.summaries"},
     "h5py": {"data.well", "data.well_reader", "data.well_writer"},
     "pydantic": {"config.build", "schema", "studies.sections"},
     "pydantic_core": {"config.build", "schema"},
     "ruamel": {"config.yaml"},
     "safetensors": {"checkpoints"},
     "rich": {"progress"},
-    "cyclopts": {"cli", "studies.commands", "diagnosis.commands"},
+    "cyclopts": {"cli", "forecast_command", "studies.commands", "diagnosis.commands"},
     "distributed": {"studies.engine"},
     "matplotlib": {
         "report.styling", "report.panels", "report.plotting", "report.pictures", "report.parts", "report.study",

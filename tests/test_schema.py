@@ -16,7 +16,8 @@ from driftway.errors import ConfigError
 from driftway.schema import EvaluationSection, Experiment, Section, dump, evaluation_of, keys, load_experiment
 
 EXPERIMENTS = Path(driftway.__file__ or "driftway/__init__.py").parent / "experiments"
-STUDIES = {*(EXPERIMENTS / "studies").rglob("*.yaml"), EXPERIMENTS / "paper" / "rayleigh_benard.yaml"}
+PAPER = EXPERIMENTS / "paper"
+STUDIES = {*(EXPERIMENTS / "studies").rglob("*.yaml"), PAPER / "rayleigh_benard.yaml", PAPER / "climate.yaml"}
 FILES = sorted(set(EXPERIMENTS.rglob("*.yaml")) - STUDIES)
 MINIMAL = "name: tiny\ndata:\n  path: data.zarr\ntraining:\n  steps: 100\n"
 

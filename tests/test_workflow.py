@@ -18,6 +18,7 @@ import torch
 
 from driftway import demo
 from driftway.data import open_data, save_zarr
+from driftway.data.layout import latent_axes
 from driftway.data.trajectories import Axis, Trajectories, Transition, Transitions
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, StorageError
@@ -28,7 +29,7 @@ from driftway.schema import Experiment
 from driftway.steppers import Deterministic, Generative
 from driftway.training import Interrupted, history
 from driftway.validation import Rollouts
-from driftway.workflow import finished, fit_autoencoder, fit_stepper, latent_axes, latents, prepare
+from driftway.workflow import finished, fit_autoencoder, fit_stepper, latents, prepare
 from tests import refusals, small
 
 

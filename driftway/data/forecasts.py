@@ -18,7 +18,7 @@ from driftway.data.layout import Layout
 from driftway.data.zarr_store import UNREADABLE, chunk_options
 from driftway.errors import DataError
 from driftway.randomness import Key
-from driftway.storage import atomic_folder, explained
+from driftway.storage import PLACE, atomic_folder, explained
 
 AXES = ("realization", "trajectory", "lead_time")
 COORDINATES = {
@@ -29,7 +29,9 @@ COORDINATES = {
 
 
 class Sink(Protocol):
-    """What a forecast is written to."""
+    """What a forecast is written to; `folder` is where it is made, if it is made on disk."""
+
+    folder: Path | None
 
     def put(self, members: slice, trajectories: slice, lead: int, states: np.ndarray) -> None:
         """Take states (m, n, C, *S) at lead number `lead`, counted from 0."""
@@ -40,6 +42,8 @@ class Sink(Protocol):
 
 
 class _Memory:
+    folder: Path | None = None
+
     def __init__(self, layout: Layout, members: int, names: Sequence[Key], leads: int, attributes: Mapping[str, Any]):
         self.layout, self.attributes = layout, attributes
         self.coordinates = _coordinates(layout, members, names, leads)
@@ -59,8 +63,9 @@ class _Memory:
 
 
 class _Folder:
-    def __init__(self, final: Path, arrays: Sequence[zarr.Array]):
+    def __init__(self, final: Path, partial: Path, arrays: Sequence[zarr.Array]):
         self.final, self.arrays = final, arrays
+        self.folder: Path | None = partial
 
     def put(self, members: slice, trajectories: slice, lead: int, states: np.ndarray) -> None:
         with explained(self.final):
@@ -79,38 +84,61 @@ def in_memory(
     yield _Memory(layout, members, names, leads, attributes)
 
 
-def on_disk(out: Path, members_per_chunk: int, force: bool = False) -> Callable[..., Any]:
+def on_disk(out: Path, members_per_chunk: int, force: bool = False, key: str = "") -> Callable[..., Any]:
     """A forecast streamed to the zarr folder `out`, which appears under its name when it is complete.
 
-    Chunks hold one lead of one initial state, for as many members as run together.
+    Chunks hold one lead of one initial state, for as many members as run together. With a `key` it goes on in the
+    folder that a process which was stopped has left of the same key.
     """
 
     @contextmanager
     def writer(
         layout: Layout, members: int, names: Sequence[Key], leads: int, attributes: Mapping[str, Any]
     ) -> Iterator[Sink]:
-        with explained(out), atomic_folder(out, force=force) as partial:
-            dims = (*AXES, *(axis.name for axis in layout.axes))
-            coordinates = _coordinates(layout, members, names, leads)
-            template = xr.Dataset(coords=coordinates, attrs={"Conventions": "CF-1.11", **attributes})
-            template.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+        with explained(out), atomic_folder(out, force=force, key=key) as partial:
+            if not (partial / PLACE).is_file():
+                about = {"Conventions": "CF-1.11", **attributes}
+                template = xr.Dataset(coords=_coordinates(layout, members, names, leads), attrs=about)
+                template.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
             group = zarr.open_group(partial, mode="r+")
-            _, *space = layout.shape
-            arrays = [
-                group.create_array(
-                    name,
-                    shape=(members, len(names), leads, *space),
-                    chunks=(members_per_chunk, 1, 1, *space),
-                    dimension_names=dims,
-                    attributes={"units": unit},
-                    config={"write_empty_chunks": True},
-                    **chunk_options(),
-                )
-                for name, unit in zip(layout.fields.names, layout.fields.units, strict=True)
-            ]
-            yield _Folder(out, arrays)
+            arrays = create_fields(group, layout, AXES, (members, len(names), leads), members_per_chunk)
+            yield _Folder(out, partial, arrays)
 
     return writer
+
+
+def create_fields(
+    group: zarr.Group, layout: Layout, dims: Sequence[str], shape: Sequence[int], members_per_chunk: int
+) -> list[zarr.Array]:
+    """One array per field in a group, with the leading dims (realization, …) and then the axes; what is there stays.
+
+    Chunks hold one state of some members.
+    """
+    _, *space = layout.shape
+    rest = (1,) * (len(shape) - 1)
+    return [
+        group.require_array(
+            name,
+            shape=(*shape, *space),
+            chunks=(members_per_chunk, *rest, *space),
+            dimension_names=(*dims, *(axis.name for axis in layout.axes)),
+            attributes={"units": unit},
+            config={"write_empty_chunks": True},
+            **chunk_options(),
+        )
+        for name, unit in zip(layout.fields.names, layout.fields.units, strict=True)
+    ]
+
+
+def write_coordinates(folder: Path, coordinates: Mapping[str, Any], variables: Mapping[str, Any], group: str) -> None:
+    """Coordinates and variables in a group of a forecast's folder, in place of one that is there."""
+    data = xr.Dataset(dict(variables), dict(coordinates))
+    data.to_zarr(folder, group=group, mode="w", zarr_format=3, consolidated=False)
+
+
+def describe_forecast(folder: Path, attributes: Mapping[str, Any]) -> None:
+    """Add to what a forecast on disk says of itself."""
+    zarr.open_group(folder, mode="r+").attrs.update(attributes)
 
 
 def open_forecast(path: Path) -> xr.Dataset:
@@ -132,7 +160,7 @@ def open_forecast(path: Path) -> xr.Dataset:
 def _coordinates(layout: Layout, members: int, names: Sequence[Key], leads: int) -> dict[str, Any]:
     values = {
         "realization": np.arange(members),
-        "trajectory": _keys(names),
+        "trajectory": keys(names),
         "lead_time": layout.lead_times(leads),
     }
     # xarray would turn bare time units into durations, so lead times keep their unit under another name
@@ -144,7 +172,7 @@ def _coordinates(layout: Layout, members: int, names: Sequence[Key], leads: int)
     return coordinates
 
 
-def _keys(names: Sequence[Key]) -> np.ndarray:
+def keys(names: Sequence[Key]) -> np.ndarray:
     """Numbers, or text of any length, which zarr has no other stable type for."""
     if all(isinstance(name, int) for name in names):
         return np.asarray(names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -67,3 +68,14 @@ class Layout:
     def _same_grid(self, other: Layout) -> bool:
         pairs = zip(self.axes, other.axes, strict=True)
         return all(a.holds(np.asarray(b.coordinates)) and np.isclose(a.length, b.length, rtol=1e-3) for a, b in pairs)
+
+
+def latent_axes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    """The axes of a latent grid; a shift that leaves the law unchanged must be a whole number of latent cells."""
+    coarse = []
+    for axis, size in zip(axes, shape, strict=True):
+        factor = len(axis) // size
+        points = np.asarray(axis.coordinates).reshape(size, factor).mean(1)
+        symmetry = math.lcm(axis.symmetry, factor) // factor if axis.symmetry else 0
+        coarse.append(replace(axis, coordinates=tuple(points.tolist()), symmetry=symmetry))
+    return tuple(coarse)

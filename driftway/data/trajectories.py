@@ -123,6 +123,7 @@ class Trajectories:
         calendar: when each trajectory begins, where seasons matter
         forcing_recurs: whether forcing is found by the date
         told: what a step is told of the date
+        known_axes: the grid of static and forcing fields, if it is not that of the states, as where states are latents
     """
 
     states: np.ndarray | Lazy
@@ -139,6 +140,7 @@ class Trajectories:
     calendar: Calendar | None = None
     forcing_recurs: bool = False
     told: Told = ALL
+    known_axes: tuple[Axis, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -158,6 +160,7 @@ class Trajectories:
         self._check_names()
         self._check_dates()
         count, frames = self.shape[:2]
+        space = tuple(len(axis) for axis in self.known_axes or self.axes)
         moving = [(frames, *space), (count, frames, *space)]
         if self.forcing_recurs:
             moving = [(len(values), *space) for values in self.forcing.values()]

@@ -8,6 +8,8 @@ training starts there.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,34 @@ from driftway.randomness import Stream
 GAIN = 0.1  # of learned parts: small, since the linear code that they correct is good already
 LATENT_STD = 0.5  # of the leading latent channel after `initialise`: far below the bound, nothing saturates
 LOG_VARIANCE = -6.0  # of the latent samples at the start, if there is a KL weight
+FEWER = "use a smaller stem or fewer widths"  # where fields have too few points
 EMBEDDING = 128  # width of the parameters' embedding
+
+
+class LearnedCodec(nn.Module, ABC):
+    """A codec with weights, which `loss` trains.
+
+    factor: points per axis of the fields for each point of the latents; latent: channels of these.
+    """
+
+    factor: int
+    latent: int
+
+    @abstractmethod
+    def encode(self, u: Tensor, params: Tensor | None = None) -> Tensor:
+        """Latents (B, latent, *S/factor) of standardised fields u (B, channels, *S)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, params: Tensor | None = None) -> Tensor:
+        """Standardised fields (B, channels, *S) of latents z (B, latent, *S/factor)."""
+
+    @abstractmethod
+    def loss(self, batch: Transition, stream: Stream) -> Tensor:
+        """Mean over the batch's sources of what training lowers; a scalar. `stream` has a row for each."""
+
+    def initialise(self, frames: Tensor) -> LearnedCodec:
+        """Start from what frames (N, channels, *S), standardised, tell; by default from random weights."""
+        return self
 
 
 class Linear(nn.Module):
@@ -105,7 +134,7 @@ class Stage(nn.Module):
         return shuffle(self.unfold(h), self.factor)
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(LearnedCodec):
     """Fields (B, channels, *S) ↔ latents (B, latent, *S/factor), factor = stem·2^(stages − 1); a codec.
 
     boundary: per axis; latent: channels per latent point; widths: channels of each stage, fine to coarse;
@@ -198,7 +227,7 @@ class Autoencoder(nn.Module):
         return self
 
     def _narrow(self, u: Tensor, params: Tensor | None) -> Tensor:
-        check_sizes(u.shape[2:], self.factor, "use a smaller stem or fewer widths")
+        check_sizes(u.shape[2:], self.factor, FEWER)
         vector, h = self._vector(u, params), u
         for stage in self._stages():
             h = stage.narrow(h, vector)

@@ -70,7 +70,7 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, vector, rotation)
         shift, scale = self.modulation(vector)[:, None].chunk(2, -1)
-        tokens = _normed(tokens, shift, scale)
+        tokens = normed(tokens, shift, scale)
         return shuffle(self.project(tokens.mT.unflatten(2, sizes)), self.patch)
 
 
@@ -86,19 +86,22 @@ class Block(nn.Module):
         hidden = int(ratio * width)
         self.perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), nn.Linear(hidden, width))
 
-    def forward(self, h: Tensor, vector: Tensor, rotation: Tensor) -> Tensor:
+    def forward(self, h: Tensor, vector: Tensor, rotation: Tensor | None = None) -> Tensor:
         shift, scale, gate, shift2, scale2, gate2 = self.modulation(vector)[:, None].chunk(6, -1)
-        h = h + gate * self.attention(_normed(h, shift, scale), rotation)
-        return h + gate2 * self.perceptron(_normed(h, shift2, scale2))
+        h = h + gate * self.attention(normed(h, shift, scale), rotation)
+        return h + gate2 * self.perceptron(normed(h, shift2, scale2))
 
-    def attention(self, h: Tensor, rotation: Tensor) -> Tensor:
-        """Softmax attention over all tokens, queries and keys rotated by their positions: (B, N, width)."""
+    def attention(self, h: Tensor, rotation: Tensor | None) -> Tensor:
+        """Softmax attention over all tokens, queries and keys rotated by their positions if given: (B, N, width)."""
         q, k, v = self.queries(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        mixed = F.scaled_dot_product_attention(q, k, v)
         return self.mix(mixed.transpose(1, 2).flatten(2))
 
 
-def _normed(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def normed(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Layer normalisation, then h·(1 + scale) + shift."""
     return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:], eps=EPSILON), 1 + scale)
 
 

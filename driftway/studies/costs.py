@@ -28,7 +28,7 @@ from driftway.data.trajectories import Conditioning, Transitions
 from driftway.emulator import Emulator
 from driftway.evaluation import score
 from driftway.forecasting import unknown
-from driftway.networks.autoencoder import Autoencoder
+from driftway.networks.autoencoder import LearnedCodec
 from driftway.pdes.simulate import conditioning
 from driftway.processes import processors
 from driftway.randomness import generator, stream
@@ -168,10 +168,10 @@ def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
     fields = type(shape.layout.fields)(tuple(map(str, range(inner[0]))), ("1",) * inner[0])
     axes = tuple(type(a).uniform(a.name, n, a.length) for a, n in zip(shape.layout.axes, inner[1:], strict=True))
     known = {
-        "static": {f"field {k}": np.zeros(inner[1:]) for k in range(shape.signature.fields)},
+        "static": {f"field {k}": np.zeros(shape.layout.shape[1:]) for k in range(shape.signature.fields)},
         "parameters": {f"parameter {k}": np.zeros(len(states)) for k in range(shape.signature.parameters)},
     }
-    return Trajectories(states, fields, axes, 1.0, **known).transitions()
+    return Trajectories(states, fields, axes, 1.0, **known, known_axes=shape.layout.axes).transitions()
 
 
 def _known(shape: Shape, rows: int) -> Conditioning:
@@ -222,7 +222,7 @@ def _autoencoder_unit(study: Study, name: str) -> float:
     experiment, shape = study.autoencoders[name], shape_of(study)
     codec, _ = build_codec(experiment.codec, shape.signature)
     *before, model = codec.codecs
-    assert isinstance(model, Autoencoder)
+    assert isinstance(model, LearnedCodec)
     step = _training_step(model, _random(shape, shape.layout.shape), experiment)
     frames = torch.randn(ROWS, *shape.layout.shape)
     chain = Chain(*before, model)

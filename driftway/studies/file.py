@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from driftway.build import PARTS, build_sampler, check_codec, check_stepper, describe_sampler
+from driftway.build import AUTOENCODERS, PARTS, build_sampler, check_codec, check_stepper, describe_sampler
 from driftway.config import placed
 from driftway.config.yaml import Document, Located, load_yaml, locate, merge, nearest, place_of, plain
 from driftway.errors import ConfigError
@@ -153,7 +153,7 @@ def load_study(path: str | Path) -> Study:
 def _autoencoder(path: Path, parts: Document, name: str) -> Experiment:
     experiment = _experiment(path, _document(path, parts, name, {}))
     *before, last = [None, *(codec["type"] for codec in experiment.codec)]
-    if last != "autoencoder" or set(before) - {None, "standardize"}:
+    if last not in AUTOENCODERS or set(before) - {None, "standardize"}:
         raise ConfigError(f"{place_of(name)}: codec should be [standardize, autoencoder], in this order")
     return experiment
 
