@@ -17,7 +17,7 @@ ROOT = Path(driftway.__file__).parent
 # itself: its modules may import one another, and what a line below offers.
 LAYERS = """
 errors version glossary lazy brief engines.*
-randomness storage progress processes
+randomness storage progress processes sphere
 config.* data.calendar data.states
 data.trajectories
 calculus
