@@ -29,6 +29,7 @@ from driftway.interpolants import INTERPOLANTS, Interpolant
 from driftway.linear import Linear
 from driftway.networks import NETWORKS
 from driftway.networks.autoencoder import Autoencoder
+from driftway.networks.layers import folded
 from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
@@ -82,7 +83,7 @@ class Part:
 
 
 CODEC_CONTEXT = {"standardize": ("channels",), "autoencoder": ("channels", "boundary", "parameters")}
-NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"))
+NETWORK = Part(NETWORKS, ("inputs", "outputs", "boundary", "parameters"), {"sfno": ("axes",)})
 NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
 # What the program supplies to a stepper besides its parts.
@@ -95,12 +96,16 @@ SUPPLIED = {
 
 @dataclass(frozen=True)
 class Signature:
-    """What a stepper or codec works on: channels of the state, of known fields, parameters, and the boundary."""
+    """What a stepper or codec works on: channels of the state, of known fields, parameters, the boundary and axes.
+
+    axes: those of the state, where they are known
+    """
 
     channels: int
     boundary: tuple[str, ...]
     fields: int = 0
     parameters: int = 0
+    axes: tuple[Axis, ...] | None = None
 
 
 def build_sampler(spec: Spec | str) -> Sampler:
@@ -118,7 +123,9 @@ def build_codec(specs: Sequence[Spec | str], signature: Signature) -> tuple[Chai
         codec = construct(CODECS, spec, nested=COMPONENTS, **context)
         codecs.append(codec)
         if isinstance(codec, Autoencoder):
-            signature = replace(signature, channels=codec.latent)
+            signature = replace(
+                signature, channels=codec.latent, boundary=folded(signature.boundary, codec.factor), axes=None
+            )
     return Chain(*codecs), signature
 
 
@@ -145,15 +152,9 @@ def build_stepper(
 
 
 def _build_network(spec: Spec | str, signature: Signature, states: int) -> nn.Module:
-    return construct(
-        NETWORKS,
-        spec,
-        nested=COMPONENTS,
-        inputs=states * signature.channels + signature.fields,
-        outputs=signature.channels,
-        boundary=signature.boundary,
-        parameters=signature.parameters,
-    )
+    context = {name: getattr(signature, name) for name in NETWORK.given_to(spec) if name not in ("inputs", "outputs")}
+    inputs = states * signature.channels + signature.fields
+    return construct(NETWORKS, spec, nested=COMPONENTS, inputs=inputs, outputs=signature.channels, **context)
 
 
 def _build_noise(spec: Spec | str, signature: Signature) -> White:
@@ -186,7 +187,7 @@ def check_stepper(spec: Spec | str) -> None:
 def build_emulator(spec: Spec) -> Emulator:
     """An emulator without its weights, from the description that `save_emulator` wrote."""
     layout = _layout(spec["layout"])
-    signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"])
+    signature = Signature(len(layout.fields), layout.boundary, spec["fields"], spec["parameters"], layout.axes)
     codec, inner = build_codec(spec["codec"], signature)
     physics = Physics(codec, layout)
     guess = None if spec["guess"] is None else build_stepper(spec["guess"], inner, physics=physics)

@@ -54,7 +54,7 @@ def layout_of(data: Trajectories, stride: int = 1) -> Layout:
 
 def signature_of(data: Trajectories) -> Signature:
     """What a codec or stepper has to work on."""
-    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters))
+    return Signature(len(data.fields), data.boundary, data.known, len(data.parameters), data.axes)
 
 
 def finished(folder: Path) -> bool:

@@ -28,7 +28,7 @@ class Layout:
     @property
     def boundary(self) -> tuple[str, ...]:
         """What happens at the ends of each axis."""
-        return tuple(axis.boundary for axis in self.axes)
+        return tuple(axis.continuation for axis in self.axes)
 
     @property
     def space(self) -> int:

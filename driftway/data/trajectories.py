@@ -17,10 +17,12 @@ from driftway.data.calendar import Calendar
 from driftway.data.states import Lazy
 from driftway.errors import DataError
 from driftway.randomness import generator
+from driftway.sphere import poles
 
 BOUNDARIES = ("periodic", "wall", "open", "pole")
 SPLITS = ("train", "valid", "test")
 RESERVED = ("trajectory", "time", "split")
+HALF_CIRCLE = 180.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ class Axis:
     """One spatial axis: where its points are, what happens at its ends, and which shifts leave the law unchanged.
 
     `symmetry` counts cells: the dynamics are the same after a shift by any multiple of it (0: by none). Without a
-    `length` it is n·Δx where periodic, and last − first point otherwise. Points increase or decrease throughout, by
-    equal cells where periodic.
+    `length` it is n·Δx where periodic, 180 from pole to pole, and last − first point otherwise. Points increase or
+    decrease throughout, by equal cells where periodic. An axis of boundary 'pole' has latitudes in degrees; across its
+    ends a field goes on along the meridian opposite.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Axis:
                 f"axis '{self.name}': coordinates must be finite and increase, or decrease, from each to the next: "
                 "sort them and the states"
             )
+        if self.boundary == "pole":
+            self._check_latitudes(points)
         length = _extent(points, self.boundary) if self.length is None else float(self.length)
         if not 0 < length < np.inf:
             raise DataError(f"axis '{self.name}': length = {length:g}, must be above 0: the extent of the domain")
@@ -88,6 +93,28 @@ class Axis:
                 f"cells of {cell:g}; leave out the point that repeats the first, correct the length or choose another "
                 "boundary"
             )
+
+    def _check_latitudes(self, points: np.ndarray) -> None:
+        """Latitudes go from pole to pole, in degrees."""
+        if np.abs(points).max(initial=0) > 90 + 1e-4:
+            raise DataError(
+                f"axis '{self.name}': latitudes from {points.min():g} to {points.max():g}, must lie within −90 … 90: "
+                "give degrees, or choose another boundary than 'pole'"
+            )
+        if not self.units.startswith("degree"):
+            raise DataError(
+                f"axis '{self.name}': units '{self.units}' of latitudes, must be degrees_north: convert them"
+            )
+        if self.length is not None and abs(self.length - HALF_CIRCLE) > 1e-3 * HALF_CIRCLE:
+            raise DataError(
+                f"axis '{self.name}': length = {self.length:g}, is 180 from pole to pole: leave it out, or choose the "
+                "boundary 'open' for a part of the sphere"
+            )
+
+    @property
+    def continuation(self) -> str:
+        """The boundary as convolutions need it: that of latitudes says at which ends there is a row on the pole."""
+        return poles(self.coordinates) if self.boundary == "pole" else self.boundary
 
     def __len__(self) -> int:
         return len(self.coordinates)
@@ -156,6 +183,7 @@ class Trajectories:
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        check_sphere(self.axes)
         for kind in ("parameters", "static", "forcing"):
             arrays = {name: np.asarray(values) for name, values in getattr(self, kind).items()}
             object.__setattr__(self, kind, arrays)
@@ -206,7 +234,7 @@ class Trajectories:
     @property
     def boundary(self) -> tuple[str, ...]:
         """What happens at the ends of each axis."""
-        return tuple(axis.boundary for axis in self.axes)
+        return tuple(axis.continuation for axis in self.axes)
 
     @property
     def known(self) -> int:
@@ -326,6 +354,28 @@ class Transitions:
         return Transition(both[0::2], both[1::2], self.data.conditioning(rows, times))
 
 
+def is_sphere(axes: Sequence[Axis]) -> bool:
+    """Whether these are the two axes of a sphere, latitude from pole to pole and longitude once around."""
+    return len(axes) == 2 and axes[0].boundary == "pole" and _once_around(axes[1])
+
+
+def check_sphere(axes: Sequence[Axis]) -> None:
+    """Raise DataError where latitudes are not followed by the longitudes across which a field goes over the poles."""
+    for place, axis in enumerate(axes):
+        if axis.boundary == "pole":
+            after = axes[place + 1] if place + 1 < len(axes) else None
+            if after is None or not _once_around(after) or len(after) % 2:
+                points = f"{len(after)} {after.boundary} points over {after.length:g}" if after else "no axis"
+                raise DataError(
+                    f"axis '{axis.name}' ends at poles, over which a field goes on along the meridian opposite: it "
+                    f"must be followed by an even number of periodic longitudes over 360 degrees, not by {points}"
+                )
+
+
+def _once_around(axis: Axis) -> bool:
+    return axis.boundary == "periodic" and abs(axis.length - 2 * HALF_CIRCLE) < 1e-3 * HALF_CIRCLE
+
+
 def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Fields (B, F, *S) averaged over the cells of a coarser grid."""
     pool: Any = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(shape) - 1]
@@ -333,7 +383,9 @@ def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _extent(points: np.ndarray, boundary: str) -> float:
-    """n·Δx of a periodic axis, last − first point of another; 1 for a single point."""
+    """n·Δx of a periodic axis, 180 between poles, last − first point of another; 1 for a single point."""
+    if boundary == "pole":
+        return HALF_CIRCLE
     across, count = float(np.ptp(points)), len(points)
     return across * (count / (count - 1) if boundary == "periodic" else 1) if count > 1 else 1.0
 

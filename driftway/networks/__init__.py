@@ -3,8 +3,9 @@
 from driftway.networks.autoencoder import Autoencoder
 from driftway.networks.dit import DiT
 from driftway.networks.fno import FNO
+from driftway.networks.sfno import SFNO
 from driftway.networks.unet import UNet
 
-NETWORKS = {"unet": UNet, "dit": DiT, "fno": FNO}
+NETWORKS = {"unet": UNet, "dit": DiT, "fno": FNO, "sfno": SFNO}
 
-__all__ = ["FNO", "NETWORKS", "Autoencoder", "DiT", "UNet"]
+__all__ = ["FNO", "NETWORKS", "SFNO", "Autoencoder", "DiT", "UNet"]

@@ -46,7 +46,9 @@ def shape_of(study: Study) -> Shape:
     if source.preset is not None:
         preset = preset_named(source.preset, source.overrides)
         layout = Layout(preset.fields, preset.axes, preset.interval)
-        return Shape(Signature(len(preset.fields), layout.boundary), layout, preset.frames, preset.trajectories)
+        return Shape(
+            Signature(len(preset.fields), layout.boundary, axes=layout.axes), layout, preset.frames, preset.trajectories
+        )
     data = open_data(str(source.path))
     with naming(str(source.path)):
         counts = Counts(*(data.split(name).shape[0] for name in Counts._fields))
