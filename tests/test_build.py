@@ -106,7 +106,7 @@ def test_an_emulator_that_is_saved_and_loaded_makes_the_same_forecast(tmp_path, 
     assert (forecast(loaded) == forecast(emulator)).all()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", SMALL)
 def test_every_network_is_made_saved_and_loaded(tmp_path, network):
     emulator = made(small(STEPPERS["deterministic"], network))
     loaded = load_emulator(save_emulator(emulator, tmp_path / "emulator"))

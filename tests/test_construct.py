@@ -191,6 +191,7 @@ TABLES |= {"Network": NETWORKS, "Stepper": STEPPERS}
 NAMED = [(table, name) for table, entries in TABLES.items() for name in entries]
 REQUIRED = {"residual": {"path": "variance_preserving"}, "grid": {"points": 4}, "solver": {"preset": "kolmogorov"}}
 SUPPLIED = {"channels", "inputs", "outputs", "boundary", "parameters", "network", "noise", "guess", "physics"}
+SUPPLIED |= {"fields", "axes", "known_axes", "names"}
 
 
 @pytest.mark.parametrize(("table", "name"), NAMED)

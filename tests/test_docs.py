@@ -180,6 +180,7 @@ TABLES: dict[str, Mapping[str, type]] = {
     "grid": GRIDS,
 }
 SUPPLIED = {"channels", "boundary", "parameters", "inputs", "outputs", "guess", "physics"}
+SUPPLIED |= {"fields", "axes", "known_axes", "names"}
 
 
 def settings(kind: type) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_latitudes_span_half_a_circle_and_say_where_they_meet_a_pole() -> None:
     ("rows", "options", "message"),
     [
         (np.linspace(-91, 91, 8), {}, "latitudes from -91 to 91, must lie within −90 … 90"),
-        (np.deg2rad(CELLS), {"units": "rad"}, "units 'rad', must be degrees_north"),
+        (np.deg2rad(CELLS), {"units": "rad"}, "units 'rad' of latitudes, must be degrees_north"),
         (CELLS[:8], {"length": 90.0}, "length = 90, is 180 from pole to pole"),
     ],
 )

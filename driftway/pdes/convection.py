@@ -80,6 +80,7 @@ class RayleighBenard:
     engine: str = "torch"
 
     fields: ClassVar[Fields] = Fields(("buoyancy", "pressure", "velocity_x", "velocity_y"), ("1",) * 4)
+    time_units: ClassVar[str] = "1"
 
     def __post_init__(self) -> None:
         require = self._require

@@ -109,12 +109,12 @@ class ShallowWater:
         """The jets with random vorticity of the degrees 1 to 12."""
         highest = min(STIRRED, self.transform.degree)
         draws = stream.normal(torch.empty(len(stream), 2, highest + 1, highest + 1, dtype=torch.float64))
-        waves = torch.complex(draws[:, 0], draws[:, 1]).tril()
-        waves[..., 0] = waves[..., 0].real.to(waves)
+        waves = torch.complex(draws[:, 0], draws[:, 1]).tril() / math.sqrt(2)
+        waves[..., 0] = draws[:, 0, :, 0].to(waves)
         waves[:, 0] = 0
         v = self._forced.expand(len(stream), -1, -1, -1).clone()
-        variance = (highest + 1) ** 2 - 1 + highest * (highest + 1) / 2  # E Σ_m |f̂_lm|², m from −l to l
-        v[:, 1, : highest + 1, : highest + 1] += self.noise * math.sqrt(4 * math.pi / variance) * waves
+        scale = self.noise * math.sqrt(4 * math.pi / ((highest + 1) ** 2 - 1))  # over the number of harmonics
+        v[:, 1, : highest + 1, : highest + 1] += scale * waves
         return self.state(v)
 
     def fault(self, state: Tensor) -> Fault | None:
@@ -170,12 +170,13 @@ class ShallowWater:
         return self.transform.winds(*self.modes(state)[:, 1:].unbind(1))
 
     def balanced(self, wind: Tensor) -> Tensor:
-        """The state (1, 3, nlat, nlon) of an eastward wind (nlat,) that is the same along a row, which nothing changes.
+        """The state (1, 3, nlat, nlon) of an eastward wind (nlat,) that is the same along a row: steady.
 
         ∇²(g h + ½u²) = k·∇×((ζ + f) u) ,   ⟨h⟩ = H
         """
-        u = wind[:, None].expand(self.size).double()
-        vorticity, _ = self.transform.vorticity_divergence(u, 0 * u)
+        east = wind[:, None].expand(self.size).double()
+        vorticity, _ = self.transform.vorticity_divergence(east, 0 * east)
+        u, _ = self.transform.winds(vorticity, 0 * vorticity)
         absolute = self.transform.synthesis(vorticity) + self._coriolis
         curl, _ = self.transform.vorticity_divergence(absolute * u, 0 * u)
         head = self.transform.inverse_laplacian(curl)

@@ -35,6 +35,7 @@ class Solver(Protocol):
     """A frozen dataclass of the numbers of an equation, which moves batches of states (B, C, *S) of its fields."""
 
     fields: ClassVar[Fields]
+    time_units: ClassVar[str]
 
     @property
     def axes(self) -> tuple[Axis, ...]:

@@ -67,6 +67,7 @@ class SpectralPDE(ABC):
     device: str = "cpu"
 
     fields: ClassVar[Fields] = Fields(("u",), ("1",))
+    time_units: ClassVar[str] = "1"
 
     def __post_init__(self) -> None:
         require = self._require

@@ -45,7 +45,7 @@ def shape_of(study: Study) -> Shape:
     source = study.about.data
     if source.preset is not None:
         preset = preset_named(source.preset, source.overrides)
-        layout = Layout(preset.fields, preset.axes, preset.interval)
+        layout = Layout(preset.fields, preset.axes, preset.interval, preset.time_units)
         return Shape(
             Signature(len(preset.fields), layout.boundary, axes=layout.axes), layout, preset.frames, preset.trajectories
         )
