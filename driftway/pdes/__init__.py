@@ -1,4 +1,4 @@
-"""Simulators: solvers on periodic boxes, between walls and on the sphere, presets of them, and trajectories to learn from."""
+"""Simulators: solvers on boxes, between walls and on the sphere, presets of them, and trajectories to learn from."""
 
 from driftway.pdes.burgers import Burgers
 from driftway.pdes.convection import EnergyBudget, RayleighBenard

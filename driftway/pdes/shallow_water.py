@@ -20,21 +20,22 @@ from driftway.randomness import Stream
 from driftway.sphere import Transform, gaussian_latitudes
 
 HOUR = 3600.0
-STIRRED = 12  # the largest degree of the noise that initial states differ by
+STIRRED, SMALLEST = 6, 12  # the degrees that stirring acts on; initial states differ by those from 1
 
 
 @dataclass(frozen=True)
 class ShallowWater:
     """Height h, vorticity ζ and divergence δ of a layer of water on a rotating sphere, relaxed towards jets.
 
-        ζ_t + ∇·((ζ + f) u) = (ζ* − ζ)/τ − D ζ
+        ζ_t + ∇·((ζ + f) u) = (ζ* − ζ)/τ − D ζ + Ẇ
         δ_t − k·∇×((ζ + f) u) + ∇²(g h + ½|u|²) = −δ/τ − D δ
         h_t + ∇·(h u) = (h* − h)/τ − D h ,                    f = 2Ω sin φ
 
     ζ* and h* are a westerly jet in each hemisphere, u* = U (sin 2φ)^p, and the height in balance with it, steady
-    without friction. Jets are the narrower the larger p is; on narrow ones waves grow and break. D damps a degree l at
-    the rate (l(l + 1)/L(L + 1))⁴/τ_D. Spherical harmonics up to the degree L that a third of the longitudes and two
-    thirds of the rows, at Gauss's latitudes, allow: products of two do not alias. Exponential time differencing, in
+    without friction. Jets are the narrower the larger p is; on narrow ones waves grow. D damps a degree l at the rate
+    (l(l + 1)/L(L + 1))⁴/τ_D. Ẇ is white in time, with equal shares for all harmonics of the degrees 6 to 12; without it
+    the waves tend to a pattern that travels. Spherical harmonics up to the degree L that a third of the longitudes and
+    two thirds of the rows, at Gauss's latitudes, allow: products of two do not alias. Exponential time differencing, in
     float64. `winds` has the winds of states. SI units, but for hours.
 
     Arguments:
@@ -46,6 +47,7 @@ class ShallowWater:
         narrowness: p, even
         relaxation: τ, hours; inf for none
         diffusion: τ_D, hours; inf for none
+        stirring: root mean square of the vorticity that Ẇ adds in a day, 1/s; 0 for none
         noise: root mean square of the vorticity by which initial states differ from the jets, 1/s
         gravity: m/s²; rotation: Ω, 1/s; radius: m
 
@@ -56,10 +58,11 @@ class ShallowWater:
     interval: float = 6.0
     substeps: int = 18
     depth: float = 1e4
-    jet: float = 80.0
-    narrowness: int = 8
-    relaxation: float = 240.0
+    jet: float = 120.0
+    narrowness: int = 16
+    relaxation: float = 96.0
     diffusion: float = 6.0
+    stirring: float = 4e-6
     noise: float = 5e-6
     gravity: float = 9.80616
     rotation: float = 7.292e-5
@@ -77,7 +80,7 @@ class ShallowWater:
             require(0 < getattr(self, name) < math.inf, name, "> 0 and finite")
         for name in ("relaxation", "diffusion"):
             require(getattr(self, name) > 0, name, "> 0; inf for none")
-        for name in ("noise", "rotation", "jet"):
+        for name in ("stirring", "noise", "rotation", "jet"):
             require(0 <= getattr(self, name) < math.inf, name, "≥ 0 and finite")
         require(self.substeps >= 1, "substeps", "≥ 1")
         require(self.narrowness >= 2 and self.narrowness % 2 == 0, "narrowness", "even and ≥ 2")
@@ -107,15 +110,20 @@ class ShallowWater:
 
     def initial(self, stream: Stream) -> Tensor:
         """The jets with random vorticity of the degrees 1 to 12."""
-        highest = min(STIRRED, self.transform.degree)
+        v = self._forced.expand(len(stream), -1, -1, -1).clone()
+        return self.state(self._disturbed(v, self.noise, stream, 1))
+
+    def _disturbed(self, v: Tensor, size: float, stream: Stream, lowest: int) -> Tensor:
+        """Modes with random vorticity of this root mean square, all harmonics of some degrees alike."""
+        highest = min(SMALLEST, self.transform.degree)
         draws = stream.normal(torch.empty(len(stream), 2, highest + 1, highest + 1, dtype=torch.float64))
         waves = torch.complex(draws[:, 0], draws[:, 1]).tril() / math.sqrt(2)
         waves[..., 0] = draws[:, 0, :, 0].to(waves)
-        waves[:, 0] = 0
-        v = self._forced.expand(len(stream), -1, -1, -1).clone()
-        scale = self.noise * math.sqrt(4 * math.pi / ((highest + 1) ** 2 - 1))  # over the number of harmonics
-        v[:, 1, : highest + 1, : highest + 1] += scale * waves
-        return self.state(v)
+        waves[:, :lowest] = 0
+        count = (highest + 1) ** 2 - lowest**2
+        v = v.clone()
+        v[:, 1, : highest + 1, : highest + 1] += size * math.sqrt(4 * math.pi / count) * waves
+        return v
 
     def fault(self, state: Tensor) -> Fault | None:
         """States that are not finite, or where the bottom falls dry."""
@@ -131,17 +139,23 @@ class ShallowWater:
         """The states one stored interval after the other, without end."""
         v = self.modes(state)
         while True:
-            v = self._advance(v)
+            v = self._advance(v, stream)
             yield self.state(v)
 
     def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
-        """The state (B, 3, nlat, nlon) one stored interval later."""
-        return self.state(self._advance(self.modes(state))).to(state)
+        """The state (B, 3, nlat, nlon) one stored interval later; stirring needs a stream of B rows."""
+        return self.state(self._advance(self.modes(state), stream)).to(state)
 
-    def _advance(self, v: Tensor) -> Tensor:
+    def _advance(self, v: Tensor, stream: Stream | None) -> Tensor:
         for _ in range(self.substeps):
             v = self._scheme(v, self.nonlinear)
+            if self.stirring:
+                v = self._disturbed(v, self._kick, _given(stream), STIRRED)
         return v
+
+    @property
+    def _kick(self) -> float:
+        return self.stirring * math.sqrt(self.interval / self.substeps / 24)
 
     def nonlinear(self, v: Tensor) -> Tensor:
         """What is not linear damping, on the modes (B, 3, l, m)."""
@@ -227,3 +241,9 @@ class ShallowWater:
         decay = -(scale**4 / self.diffusion + 1 / self.relaxation) / HOUR
         dt = self.interval * HOUR / self.substeps
         return scheme(self.order, decay[:, None] * dt, torch.full_like(decay, dt)[:, None], lambda table: table.real)
+
+
+def _given(stream: Stream | None) -> Stream:
+    if stream is None:
+        raise ValueError("stirred water needs a stream of random numbers")
+    return stream
