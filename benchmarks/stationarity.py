@@ -32,8 +32,8 @@ def on_box(solver: SpectralPDE, states: torch.Tensor) -> torch.Tensor:
     squared = torch.stack(torch.broadcast_tensors(*solver.wavenumbers)).square().sum(0)
     modes = solver.to_modes(states.double())
     columns = []
-    for power in SCALES.values():
-        weight = torch.where(squared > 0, squared ** (power / 2), float(power == 0))
+    for p in SCALES.values():
+        weight = torch.where(squared > 0, squared ** (p / 2), float(p == 0))
         columns.append(solver.to_grid(modes * weight).square().flatten(1).mean(1) / 2)
     return torch.stack(columns, 1)
 

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 Result = Mapping[str, Any]
 Split = Literal["train", "valid", "test"]
 Chaotic = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky"]
-PresetName = Literal[Chaotic, "burgers", "burgers-stochastic", "rayleigh-benard", "rayleigh-benard-well"]
+PresetName = Literal[
+    Chaotic, "burgers", "burgers-stochastic", "rayleigh-benard", "rayleigh-benard-well", "shallow-water"
+]
 PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(
