@@ -10,7 +10,10 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from scipy.special import sph_harm_y
 
+from driftway.data.layout import Layout
+from driftway.data.trajectories import Axis, Fields
 from driftway.errors import DataError
+from driftway.evaluation import resolved, spectrum
 from driftway.metrics import spherical_spectrum, zonal_spectrum
 from driftway.randomness import generator
 from driftway.sphere import Transform, gaussian_latitudes, largest_degree, power, spherical_harmonics
@@ -182,12 +185,11 @@ def test_power_by_degree_adds_up_to_the_mean_square_and_does_not_turn(name: str)
     found = transform(name)
     a = coefficients(found.degree, 2)
     fields = found.synthesis(a)
-    spectrum = spherical_spectrum(fields, GRIDS[name], (np.arange(36) * 10.0 + 3.0).tolist())
-    assert spectrum.wavenumbers.tolist() == list(range(found.degree + 1))
+    by_degree = spherical_spectrum(fields, GRIDS[name], (np.arange(36) * 10.0 + 3.0).tolist())
+    assert by_degree.wavenumbers.tolist() == list(range(found.degree + 1))
     fine = Transform(gaussian_latitudes(32), np.arange(64) * 5.625, found.degree)
-    squares = torch.nn.functional.pad(a, (0, 0, 0, 0))
-    mean = fine.analysis(fine.synthesis(squares).square())[..., 0, 0].real / math.sqrt(4 * math.pi)
-    torch.testing.assert_close(spectrum.power.sum(-1), mean, rtol=1e-11, atol=0)
+    mean = fine.analysis(fine.synthesis(a).square())[..., 0, 0].real / math.sqrt(4 * math.pi)
+    torch.testing.assert_close(by_degree.power.sum(-1), mean, rtol=1e-11, atol=0)
     # sin φ turned on its side is the same degree
     phi, lam = np.deg2rad(GRIDS[name])[:, None], np.deg2rad(np.arange(36) * 10.0 + 3.0)
     for f in (np.sin(phi) + 0 * lam, np.cos(phi) * np.cos(lam)):
@@ -201,3 +203,15 @@ def test_zonal_spectra_are_one_for_each_latitude() -> None:
     found = zonal_spectrum(f)
     expected = torch.tensor([[4.0, 0, 0, 0.5, 0, 0, 0], [0, 0, 4.5, 0, 0, 0, 0]], dtype=torch.float64)
     torch.testing.assert_close(found.power, expected, rtol=0, atol=1e-14)
+
+
+def test_scores_take_the_spectrum_by_degree_where_the_axes_are_a_sphere() -> None:
+    lat = Axis("lat", tuple(GRIDS["Gauss"].tolist()), "pole", units="degrees_north")
+    layout = Layout(Fields(("h",), ("m",)), (lat, Axis.uniform("lon", 36, 360.0, units="degrees_east")), 6.0, "h")
+    f = spherical_harmonics(GRIDS["Gauss"], layout.axes[1].coordinates, 6)[6 * 6 + 6 + 2].expand(2, 3, 1, -1, -1)
+    found = spectrum(3 * f, layout)
+    assert found is not None and found.shape == (2, 3, 1, 16)
+    torch.testing.assert_close(found[..., 6], torch.full((2, 3, 1), 9 / (4 * math.pi), dtype=torch.float64))
+    assert float(found.sum() - found[..., 6].sum()) < 1e-20
+    assert resolved(found[0], layout) == [6.0]
+    assert resolved(torch.ones(3, 1, 16), layout) == [15.0]  # the largest degree of 16 rows
