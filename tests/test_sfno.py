@@ -82,6 +82,15 @@ def test_label_parameters_and_gradients_reach_it() -> None:
     assert [name for name, weight in found.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
+def test_its_weights_can_be_averaged_as_training_does() -> None:
+    found = network("cells")
+    average = torch.optim.swa_utils.AveragedModel(found, use_buffers=True)
+    average.update_parameters(found)
+    average.update_parameters(found)
+    x = state("cells", 1)
+    torch.testing.assert_close(average(x), found(x))
+
+
 def test_it_learns_a_filter_of_degrees() -> None:
     torch.manual_seed(0)
     found = SFNO(1, 1, ("pole", "periodic"), axes=axes("Gauss"), width=8, depth=1, embedding=8)

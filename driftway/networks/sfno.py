@@ -51,7 +51,7 @@ class SFNO(nn.Module):
         lat, lon = (axis.coordinates for axis in axes)
         self.transform = Transform(lat, lon, degree)
         height = torch.sin(torch.deg2rad(torch.tensor(lat, dtype=torch.float64)))
-        self.register_buffer("height", height[:, None].expand(self.transform.shape), persistent=False)
+        self.register_buffer("height", height[:, None].repeat(1, len(lon)), persistent=False)
         self.embedding = Embedding(parameters, embedding)
         self.lift = pointwise(inputs + 1, width, 2)
         self.layers = nn.ModuleList(SphericalLayer(width, self.transform.degree, embedding) for _ in range(depth))
