@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from driftway.codecs import Identity
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.networks import UNet
 from driftway.steppers import Generative

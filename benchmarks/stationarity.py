@@ -20,21 +20,36 @@ from typing import Any
 import numpy as np
 import torch
 
-from driftway.pdes import Preset, SpectralPDE, simulate
+from driftway.pdes import Preset, ShallowWater, SpectralPDE, simulate
 from driftway.simulate import preset_named
+from driftway.sphere import power
 
 SCALES = {"large": -1, "middle": 0, "small": 1}
 
 
-def half_squares(solver: SpectralPDE, states: torch.Tensor) -> torch.Tensor:
+def on_box(solver: SpectralPDE, states: torch.Tensor) -> torch.Tensor:
     """½⟨||∇|ᵖ u|²⟩ for p = −1, 0, 1 of states (T, C, *S): (T, 3)."""
     squared = torch.stack(torch.broadcast_tensors(*solver.wavenumbers)).square().sum(0)
     modes = solver.to_modes(states.double())
     columns = []
-    for power in SCALES.values():
-        weight = torch.where(squared > 0, squared ** (power / 2), float(power == 0))
+    for p in SCALES.values():
+        weight = torch.where(squared > 0, squared ** (p / 2), float(p == 0))
         columns.append(solver.to_grid(modes * weight).square().flatten(1).mean(1) / 2)
     return torch.stack(columns, 1)
+
+
+def on_sphere(solver: ShallowWater, states: torch.Tensor) -> torch.Tensor:
+    """The same of the vorticity of states (T, 3, nlat, nlon)."""
+    by_degree = power(solver.modes(states)[:, 1])[:, 1:]
+    return torch.stack([(by_degree * solver.transform.rates[1:] ** p).sum(1) / 2 for p in SCALES.values()], 1)
+
+
+SQUARES: dict[type, Any] = {SpectralPDE: on_box, ShallowWater: on_sphere}
+
+
+def half_squares(solver: Any, states: torch.Tensor) -> torch.Tensor:
+    """Those of the kind of solver."""
+    return next(squares for kind, squares in SQUARES.items() if isinstance(solver, kind))(solver, states)
 
 
 def histories(preset: Preset, rows: int) -> np.ndarray:

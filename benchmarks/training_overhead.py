@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from driftway.checkpoints import save_checkpoint
-from driftway.data.trajectories import Axis, Fields, Trajectories, Transitions
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Trajectories, Transitions
 from driftway.networks import UNet
 from driftway.randomness import generator, seeded
 from driftway.schema import TrainingSection

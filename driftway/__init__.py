@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from driftway.codecs import Codec as Codec
     from driftway.codecs import Identity as Identity
     from driftway.codecs import Standardize as Standardize
+    from driftway.data.axes import Axis as Axis
+    from driftway.data.axes import Fields as Fields
     from driftway.data.files import open_data as open_data
     from driftway.data.layout import Layout as Layout
-    from driftway.data.trajectories import Axis as Axis
     from driftway.data.trajectories import Conditioning as Conditioning
-    from driftway.data.trajectories import Fields as Fields
     from driftway.data.trajectories import Trajectories as Trajectories
     from driftway.data.trajectories import Transition as Transition
     from driftway.data.zarr_store import save_zarr as save_zarr

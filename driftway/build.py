@@ -19,8 +19,8 @@ from driftway.checkpoints import read_json, read_tensors, write_tensors
 from driftway.coarse import CoarseSolver, Physics
 from driftway.codecs import Chain, Standardize
 from driftway.config import check, construct, placed
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout, latent_axes
-from driftway.data.trajectories import Axis, Fields
 from driftway.densities import DENSITIES, Density
 from driftway.emulator import Emulator
 from driftway.errors import DataError, DriftwayError, StorageError
@@ -30,7 +30,7 @@ from driftway.linear import Linear
 from driftway.networks import NETWORKS
 from driftway.networks.autoencoder import FEWER, Autoencoder, LearnedCodec
 from driftway.networks.kl_autoencoder import KLAutoencoder
-from driftway.networks.layers import check_sizes
+from driftway.networks.layers import check_sizes, folded
 from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
@@ -96,7 +96,7 @@ CODEC_CONTEXT = {
 NETWORK = Part(
     NETWORKS,
     ("inputs", "outputs", "boundary", "parameters"),
-    {"climate_dit": ("fields", "axes", "known_axes")},
+    {"climate_dit": ("fields", "axes", "known_axes"), "sfno": ("axes",)},
 )
 NOISE = Part(NOISES, ("channels",), {"coloured": ("boundary",)})
 PARTS = {"deterministic": {"network": NETWORK}, "generative": {"network": NETWORK, "noise": NOISE}}
@@ -152,7 +152,8 @@ def _latent(signature: Signature, codec: LearnedCodec) -> Signature:
     if axes is not None:
         check_sizes([len(axis) for axis in axes], codec.factor, FEWER)
         axes = latent_axes(axes, tuple(len(axis) // codec.factor for axis in axes))
-    return replace(signature, channels=codec.latent, axes=axes, names=())
+    ends = folded(signature.boundary, codec.factor)
+    return replace(signature, channels=codec.latent, boundary=ends, axes=axes, names=())
 
 
 def build_stepper(

@@ -1,7 +1,8 @@
 """Integrals and derivatives along an axis, as its points and its boundary make them.
 
 The points alone say which rule an axis has: Fourier where it is periodic, the polynomial through all points where they
-are those of Gauss or Lobatto, and trapezoids with three-point derivatives on any others.
+are those of Gauss or Lobatto, and trapezoids with three-point derivatives on any others. Latitudes that end at poles
+weigh by the area of the sphere.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
-from driftway.data.trajectories import Axis
+from driftway.data.axes import Axis, is_sphere
+from driftway.errors import DataError
+from driftway.sphere import quadrature
 
 FEWEST = 4  # points of a family: three that lie symmetric are those of every one
 CLOSE = 1e-3  # of the distance to the next point, by which points may miss those of a family
@@ -26,13 +29,14 @@ class Rule:
     """What linear maps of values u (n,) at the points of an axis give.
 
     weights (n,): ∫ u dx ≈ Σ wᵢ uᵢ over the extent of the domain; derivative (n, n): du/dx at the points; ends (2, n): u
-    at the lower and at the upper end of the domain, where there need not be a point. All in float64.
+    at the lower and at the upper end of the domain, where there need not be a point. All in float64. Latitudes have
+    weights alone, ∫ u cos φ dφ ≈ Σ wᵢ uᵢ in degrees, so that those of a sphere add up to its 360²/π square degrees.
     """
 
     name: str
     weights: np.ndarray
-    derivative: np.ndarray
-    ends: np.ndarray
+    derivative: np.ndarray | None
+    ends: np.ndarray | None
 
 
 @lru_cache(maxsize=64)
@@ -45,7 +49,8 @@ def rule(axis: Axis) -> Rule:
       Gauss–Lobatto–Legendre up to 2n − 3). Of Chebyshev's these are Fejér's and Clenshaw and Curtis' weights;
     - any others: trapezoids, of second order, and derivatives by three points, of second order. Where the axis's
       `length` is more than the distance of its outermost points, half of the rest belongs to each of them, so that
-      equal cells weigh alike; the ends are extrapolated linearly.
+      equal cells weigh alike; the ends are extrapolated linearly;
+    - latitudes from pole to pole: the weights of `driftway.sphere.quadrature`, and neither derivatives nor ends.
 
     Families are recognised from four points on, by their coordinates to a thousandth of the distance to the next point.
     Waldvogel 2006 (Fejér, Clenshaw–Curtis); Trefethen 2000 (derivatives).
@@ -53,23 +58,37 @@ def rule(axis: Axis) -> Rule:
     points = np.asarray(axis.coordinates)
     if axis.boundary == "periodic":
         return _fourier(len(points), axis.length, bool(points[-1] < points[0]))
+    if axis.boundary == "pole":
+        name, areas = quadrature(axis.coordinates)
+        return Rule(name, np.rad2deg(areas), None, None)
     if points[-1] < points[0]:
         ahead = rule(_reversed(axis))
-        return Rule(ahead.name, ahead.weights[::-1], ahead.derivative[::-1, ::-1], ahead.ends[:, ::-1])
+        slopes, ends = _given(ahead.derivative), _given(ahead.ends)
+        return Rule(ahead.name, ahead.weights[::-1], slopes[::-1, ::-1], ends[:, ::-1])
     return _polynomial(points) or _pieces(points, axis.length)
 
 
+def _given(matrix: np.ndarray | None) -> np.ndarray:
+    if matrix is None:
+        raise DataError(
+            "fields have no derivatives or ends along a latitude alone, as a degree of longitude shrinks towards the "
+            "poles: take driftway.sphere.Transform, its gradient, winds or vorticity_divergence"
+        )
+    return matrix
+
+
 def derivative(u: Tensor, axes: Sequence[Axis], along: int) -> Tensor:
-    """∂u/∂x of fields (..., *S) along the axis numbered `along`."""
+    """∂u/∂x of fields (..., *S) along the axis numbered `along`. Raises DataError on a sphere."""
     axis = along - len(axes)
-    matrix = torch.from_numpy(np.ascontiguousarray(rule(axes[along]).derivative)).to(u)
+    slopes = None if is_sphere(axes) else rule(axes[along]).derivative
+    matrix = torch.from_numpy(np.ascontiguousarray(_given(slopes))).to(u)
     return (u.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
 
 
 def at_ends(u: Tensor, axes: Sequence[Axis], along: int) -> Tensor:
     """Fields (..., *S) at both ends of the domain along an axis, in its place: lower, then upper."""
     axis = along - len(axes)
-    matrix = torch.from_numpy(np.ascontiguousarray(rule(axes[along]).ends)).to(u)
+    matrix = torch.from_numpy(np.ascontiguousarray(_given(rule(axes[along]).ends))).to(u)
     return (u.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
 
 

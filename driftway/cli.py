@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Result = Mapping[str, Any]
 Split = Literal["train", "valid", "test"]
-Chaotic = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky"]
-PresetName = Literal[Chaotic, "burgers", "burgers-stochastic", "rayleigh-benard", "rayleigh-benard-well"]
+Periodic = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers"]
+PresetName = Literal[Periodic, "burgers-stochastic", "rayleigh-benard", "rayleigh-benard-well", "shallow-water"]
 PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(

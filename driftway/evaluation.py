@@ -8,7 +8,7 @@ never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from driftway.data.axes import Axis, is_sphere
 from driftway.data.layout import Layout
 from driftway.errors import DataError
 from driftway.glossary import OTHERS, SCORES, THRESHOLD
@@ -37,6 +38,7 @@ from driftway.metrics import (
     spectral_log_error,
     spectral_rmse,
     spectral_rmse_paper,
+    spherical_spectrum,
     spread_skill_ratio,
     vrmse,
 )
@@ -44,6 +46,7 @@ from driftway.metrics.errors import quotient
 from driftway.physics.comparison import compared
 from driftway.physics.quantities import Measured, measure
 from driftway.progress import progress
+from driftway.sphere import largest_degree
 
 ROLLOUT = ("vrmse", "crps")
 Variable = tuple[tuple[str, ...], np.ndarray, dict[str, str]]
@@ -173,8 +176,11 @@ def spectrum(states: Tensor, layout: Layout, weights: Tensor | None = None) -> T
     """Power (..., C, K) along the periodic axes of states (..., C, *S); None without any.
 
     One spectrum per place along the other axes, averaged with `weights` (*S), so that Σ_κ P(κ) = ⟨u²⟩; None: those of
-    the layout's axes. Across walls nothing is transformed.
+    the layout's axes. Across walls nothing is transformed. On a sphere it is that of spherical harmonics, by degree.
     """
+    if is_sphere(layout.axes):
+        lat, lon = (axis.coordinates for axis in layout.axes)
+        return spherical_spectrum(states, lat, lon).power
     periodic = [i for i, axis in enumerate(layout.axes) if axis.boundary == "periodic"]
     if not periodic:
         return None
@@ -270,11 +276,18 @@ def resolved(spectra: Tensor, layout: Layout, floor: float = 1e-8) -> list[float
 
     A dealiased solver leaves nothing above it, and a ratio to nothing says nothing; at most Nyquist's.
     """
-    periodic = [axis for axis in layout.axes if axis.boundary == "periodic"]
-    most = nyquist([len(axis) for axis in periodic], [axis.length for axis in periodic])
+    most = _highest(layout.axes)
     variance = spectra.mean(0)[:, 1:]
     heard = variance > floor * variance.sum(-1, keepdim=True)
     return [min(float(row.nonzero().max() + 1), most) if row.any() else 0.0 for row in heard]
+
+
+def _highest(axes: Sequence[Axis]) -> float:
+    """The largest wavenumber that the periodic axes resolve, or degree that a sphere's grid does."""
+    if is_sphere(axes):
+        return largest_degree(axes[0].coordinates, len(axes[1]))
+    periodic = [axis for axis in axes if axis.boundary == "periodic"]
+    return nyquist([len(axis) for axis in periodic], [axis.length for axis in periodic])
 
 
 def _ranks(tallies: Mapping[str, _Tally], leads: int, fields: int) -> dict[str, Variable]:

@@ -66,10 +66,8 @@ def forecast_run(
         "initial": digest_of(states),
         "stride": stride * every,
         "sampler": repr(getattr(emulator.stepper, "sampler", None)),
+        **_dates(part, start),
     }
-    if part.calendar is not None:
-        hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
-        origin["initial_times"] = [part.calendar.date(hour) for hour in hours]
     about, began = {**origin, **cost(emulator)}, time.perf_counter()
     made = emulator.forecast(
         states,
@@ -88,6 +86,14 @@ def forecast_run(
     )
     said = {name: made.attrs[name] for name in ("beyond", "diverged", "drifting") if name in made.attrs}
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
+
+
+def _dates(part: Trajectories, start: int) -> dict[str, list[str]]:
+    """The dates of initial states, where there is a calendar."""
+    if part.calendar is None:
+        return {}
+    hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
+    return {"initial_times": [part.calendar.date(hour) for hour in hours]}
 
 
 def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) -> Trajectories:

@@ -77,6 +77,7 @@ def _template(preset: Preset, seed: int) -> Trajectories:
         fields=preset.fields,
         axes=preset.axes,
         dt=preset.interval,
+        time_units=preset.time_units,
         parameters=preset.solver.parameters(range(sum(preset.trajectories))),
         splits=preset.splits,
         attributes={**origin, "driftway": __version__},

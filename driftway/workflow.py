@@ -29,10 +29,10 @@ from driftway.checkpoints import read_json
 from driftway.coarse import Physics
 from driftway.codecs import Chain, Standardize, same_weights
 from driftway.data import Trajectories, open_data, open_zarr, statistics, unwritten, write_zarr
+from driftway.data.axes import Fields
 from driftway.data.files import stored_scale
 from driftway.data.layout import Layout, latent_axes
 from driftway.data.seasons import Told
-from driftway.data.trajectories import Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
 from driftway.feeding import PASS_BYTES, SAMPLE_BYTES, Encoded, encoded, fitting

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields, Trajectories
+from driftway.data.trajectories import Trajectories
 from driftway.randomness import generator
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftway.data.trajectories import Axis, Fields, Trajectories
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Trajectories
 
 X = Axis.uniform("x", 6, 3.0, symmetry=2, units="m")
 Y = Axis("y", (-1.0, -0.5, 0.25, 1.0), "wall", 2.5, "km")

@@ -9,7 +9,7 @@ import numpy as np
 
 from driftway.config import dump_yaml
 from driftway.data import Trajectories
-from driftway.data.trajectories import Axis, Fields
+from driftway.data.axes import Axis, Fields
 from driftway.randomness import generator
 from driftway.schema import Experiment, load_experiment
 from driftway.simulate import make_data

@@ -16,7 +16,7 @@ import pytest
 
 from driftway.cli import main
 from driftway.data import Trajectories, open_data, save_well, save_zarr
-from driftway.data.trajectories import Fields
+from driftway.data.axes import Fields
 from tests import refusals, small
 from tests.refusals import Refused, fit, forecast, refusal
 

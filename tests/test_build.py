@@ -29,8 +29,8 @@ from driftway.build import (
 )
 from driftway.codecs import Identity
 from driftway.config import load_yaml
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, DriftwayError, StorageError
 from driftway.interpolants import INTERPOLANTS, Coefficients, Follmer, Interpolant, as_time

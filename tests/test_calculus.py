@@ -8,7 +8,9 @@ import torch
 from scipy import special
 
 from driftway.calculus import FAMILIES, at_ends, derivative, rule, weights
-from driftway.data.trajectories import Axis
+from driftway.data.axes import Axis
+from driftway.errors import DataError
+from driftway.sphere import spherical_harmonics
 
 N = 12
 every_family = pytest.mark.parametrize("name", list(FAMILIES))
@@ -143,3 +145,77 @@ def test_few_points_have_a_rule_too(count: int) -> None:
     axis = wall(np.linspace(0, 1, count), length=1.0)
     assert rule(axis).name == "trapezoid" and rule(axis).weights.sum() == pytest.approx(1)
     np.testing.assert_allclose(rule(axis).derivative @ np.asarray(axis.coordinates), 1 if count > 1 else 0, rtol=1e-12)
+
+
+# --- latitudes ------------------------------------------------------------------------------------------------------
+
+LON = Axis("lon", tuple(np.arange(24) * 15.0), "periodic", 360.0, "degrees_east")
+ROWS = {
+    "Gauss–Legendre in sin φ": np.rad2deg(np.arcsin(special.roots_legendre(N)[0])),
+    "Fejér in sin φ": -90 + (np.arange(N) + 0.5) * 180 / N,
+    "Clenshaw–Curtis in sin φ": np.linspace(-90, 90, N),
+    "cell areas": np.array([-85.0, -70, -58, -41, -22, -8, 6, 21, 39, 60, 72, 84]),
+}
+# The largest degree up to which all spherical harmonics but the first have no mean.
+EXACT = {"Gauss–Legendre in sin φ": 2 * N - 1, "Fejér in sin φ": N - 1, "Clenshaw–Curtis in sin φ": N - 1}
+every_latitude = pytest.mark.parametrize("name", list(ROWS))
+
+
+def latitudes(rows: np.ndarray, **options: object) -> Axis:
+    return Axis("lat", tuple(rows.tolist()), "pole", units="degrees_north", **options)  # type: ignore[arg-type]
+
+
+@every_latitude
+def test_latitudes_weigh_by_the_area_of_the_sphere_in_either_direction(name: str) -> None:
+    north, south = latitudes(ROWS[name]), latitudes(ROWS[name][::-1])
+    assert rule(north).name == rule(south).name == name and north.length == 180
+    np.testing.assert_array_equal(rule(north).weights, rule(south).weights[::-1])
+    area = rule(north).weights.sum() * rule(LON).weights.sum()
+    assert area == pytest.approx(360**2 / np.pi, rel=1e-12)  # square degrees
+    assert (rule(north).weights > 0).all()
+    found = weights((north, LON))
+    assert found is not None and found.shape == (N, 24) and float(found.mean()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", list(EXACT))
+def test_spherical_harmonics_have_no_mean_up_to_the_degree_of_the_rule(name: str) -> None:
+    axes = latitudes(ROWS[name]), Axis.uniform("lon", 64, 360.0, units="degrees_east")
+    found = weights(axes)
+    assert found is not None
+    highest = EXACT[name]
+    means = (spherical_harmonics(ROWS[name], axes[1].coordinates, highest + 1) * found).mean((1, 2))
+    assert float(means[0]) == pytest.approx(1 / np.sqrt(4 * np.pi), rel=1e-14)
+    assert float(means[1 : (highest + 1) ** 2].abs().max()) < 1e-14
+    if name == "Gauss–Legendre in sin φ":
+        assert float(means[(highest + 1) ** 2 :].abs().max()) > 1e-3
+    # Equally spaced rows integrate odd degrees by symmetry: the first that they miss is even.
+    later = spherical_harmonics(ROWS[name], axes[1].coordinates, highest + 2)
+    assert float((later * found).mean((1, 2)).abs().max()) > 1e-3
+
+
+def test_cells_between_any_rows_integrate_to_second_order() -> None:
+    errors = []
+    for count in (20, 40, 80):
+        rows = 90 * np.sin(np.linspace(-1.4, 1.4, count)) / np.sin(1.45)
+        errors.append(abs(rule(latitudes(rows)).weights @ np.sin(np.deg2rad(rows)) ** 2 / np.rad2deg(2 / 3) - 1))
+        assert rule(latitudes(rows)).name == "cell areas"
+    assert errors[-1] < errors[0] / 10 and errors[0] < 0.02
+
+
+def test_the_exact_areas_of_equal_cells_are_the_worse_rule() -> None:
+    rows = ROWS["Fejér in sin φ"]
+    areas = np.diff(np.sin(np.deg2rad(np.linspace(-90, 90, N + 1))))
+    p2 = special.eval_legendre(2, np.sin(np.deg2rad(rows)))
+    assert abs(areas @ p2) > 5e-3 and abs(rule(latitudes(rows)).weights @ p2) < 1e-13
+
+
+def test_latitudes_are_recognised_in_single_precision() -> None:
+    for name, rows in ROWS.items():
+        assert rule(latitudes(np.float32(rows).astype(float))).name == name
+
+
+def test_what_a_sphere_does_not_offer_is_an_error() -> None:
+    axes, u = (latitudes(ROWS["Fejér in sin φ"]), LON), torch.zeros(N, 24)
+    for call in (lambda: derivative(u, axes, 0), lambda: derivative(u, axes, 1), lambda: at_ends(u, axes, 0)):
+        with pytest.raises(DataError, match=r"driftway\.sphere\.Transform"):
+            call()

@@ -16,8 +16,8 @@ from driftway.build import Signature, build_stepper
 from driftway.candidates import candidates, in_short, trial
 from driftway.codecs import Identity
 from driftway.data import Trajectories
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields
 from driftway.diffusions import Diffusion
 from driftway.emulator import Emulator
 from driftway.forecasting import cost

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from driftway.build import Signature, build_stepper
 from driftway.data import Trajectories, save_zarr
-from driftway.data.trajectories import Axis, Conditioning, Fields
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Conditioning
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError
 from driftway.networks.climate import ClimateDiT, centres, filled_up

@@ -15,8 +15,8 @@ from torch import Tensor
 from driftway.coarse import CoarseSolver, Physics, resampled
 from driftway.codecs import Chain, Identity, Standardize
 from driftway.data import open_data
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError
 from driftway.pdes import PRESETS, SpectralPDE

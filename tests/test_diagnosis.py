@@ -16,7 +16,7 @@ from scipy.fft import dct, fft
 from driftway import diagnose
 from driftway.cli import main
 from driftway.data import Trajectories, save_zarr
-from driftway.data.trajectories import Axis, Fields
+from driftway.data.axes import Axis, Fields
 from driftway.diagnosis import examination
 from driftway.diagnosis.compression import cuts
 from driftway.diagnosis.paired import Estimate, Step, flatness

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from driftway.codecs import Identity
 from driftway.data import Conditioning, open_data, save_zarr
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, StorageError
 from driftway.randomness import Stream, generator, stream

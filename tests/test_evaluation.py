@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftway import metrics
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields
 from driftway.errors import DataError
 from driftway.evaluation import resolved, score, spectrum
 from driftway.glossary import SCORES

@@ -15,6 +15,7 @@ from driftway.build import Signature, Spec, build_codec, build_stepper, check_co
 from driftway.coarse import Physics
 from driftway.codecs import Identity
 from driftway.config import load_yaml
+from driftway.data.axes import Axis
 from driftway.data.layout import Layout
 from driftway.data.trajectories import Conditioning, Transition
 from driftway.densities import GridTime
@@ -22,6 +23,7 @@ from driftway.noise import Fitted
 from driftway.pdes import PRESETS
 from driftway.randomness import stream
 from driftway.schema import load_experiment
+from driftway.sphere import gaussian_latitudes
 from driftway.steppers import Generative, LearnedStepper
 from tests.gaussian import Gaussian, Probes, sampled_law
 
@@ -57,6 +59,13 @@ ELSEWHERE = {"interpolant_noise_free", "tsm", "pde_refiner", "ddim_leading"}  # 
 CONVERGING = sorted(set(SPREADS) - CALIBRATED - ELSEWHERE)
 
 
+SPHERE = (
+    Axis("lat", tuple(gaussian_latitudes(16).tolist()), "pole", units="degrees_north"),
+    Axis.uniform("lon", 8, 360.0, units="degrees_east"),
+)
+GRIDS = {"sfno": (("pole", "periodic"), SPHERE)}  # of the networks that are for some axes only
+
+
 def described(row: str) -> Spec:
     return dict(load_experiment(METHODS / f"{row}.yaml").stepper)
 
@@ -68,9 +77,11 @@ def small(row: str, fields: int = 0, parameters: int = 0) -> LearnedStepper:
         "unet": {"width": 8, "blocks": 1},
         "dit": {"width": 16, "depth": 1},
         "fno": {"width": 4, "depth": 1, "modes": 3},
+        "sfno": {"width": 4, "depth": 1},
     }
     spec["network"] = {**spec["network"], **sizes[spec["network"]["type"]]}
-    stepper = build_stepper(spec, Signature(2, ("periodic", "wall"), fields, parameters))
+    boundary, axes = GRIDS.get(spec["network"]["type"], (("periodic", "wall"), None))
+    stepper = build_stepper(spec, Signature(2, boundary, fields, parameters, axes))
     assert isinstance(stepper, LearnedStepper)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -91,7 +102,9 @@ def test_every_file_describes_what_can_be_made(path: Path) -> None:
     assert experiment.name == path.stem
     check_codec(experiment.codec)
     check_stepper(experiment.stepper)
-    signature = Signature(2, ("periodic", "periodic"))
+    network = experiment.stepper.get("network", "unet")
+    boundary, axes = GRIDS.get(network if isinstance(network, str) else network["type"], (("periodic",) * 2, None))
+    signature = Signature(2, boundary, axes=axes)
     if not any(spec["type"] == "run" for spec in experiment.codec):
         _, signature = build_codec(experiment.codec, signature)
     preset = PRESETS["kuramoto-sivashinsky"]

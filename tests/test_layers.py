@@ -18,7 +18,7 @@ ROOT = Path(driftway.__file__).parent
 LAYERS = """
 errors version glossary lazy brief engines.*
 randomness storage progress processes sphere
-config.* data.calendar data.conditioning data.states
+config.* data.axes data.calendar data.conditioning data.states
 data.seasons
 data.trajectories
 calculus

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftway.data.trajectories import Axis, Fields, Trajectories, Transition
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Trajectories, Transition
 from driftway.data.zarr_store import save_zarr
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError

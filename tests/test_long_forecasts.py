@@ -22,6 +22,7 @@ import driftway.record
 from driftway.calculus import weights
 from driftway.codecs import Identity
 from driftway.data import save_zarr
+from driftway.data.axes import Axis, Fields
 from driftway.data.calendar import Calendar
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
@@ -38,7 +39,6 @@ from driftway.data.summaries import (
     statistics,
     stretches,
 )
-from driftway.data.trajectories import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
 from driftway.forecasting import forecast_run

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from driftway.data import open_data, save_zarr
-from driftway.data.trajectories import Fields
+from driftway.data.axes import Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, DriftwayError
 from driftway.workflow import fit_autoencoder, fit_stepper

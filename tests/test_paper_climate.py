@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from driftway.build import Signature, build_codec, build_stepper
+from driftway.data.axes import Fields
 from driftway.data.calendar import Calendar
-from driftway.data.trajectories import Fields, Trajectories, Transition
+from driftway.data.trajectories import Trajectories, Transition
 from driftway.networks import ClimateDiT, KLAutoencoder
 from driftway.networks.kl_autoencoder import channel_weights
 from driftway.parameters import field_scales

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from driftway.data import Trajectories, save_zarr
-from driftway.data.trajectories import Axis, Fields
+from driftway.data.axes import Axis, Fields
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
 from driftway.forecasting import forecast_run

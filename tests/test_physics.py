@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from driftway.calculus import FAMILIES, rule
+from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Fields
 from driftway.physics.flow import known
 from driftway.physics.quantities import PROFILES, QUANTITIES, Quantity, available, measure
 from driftway.randomness import generator

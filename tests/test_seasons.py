@@ -12,10 +12,11 @@ import torch
 from driftway import Emulator, Identity, Layout
 from driftway.checkpoints import read_json
 from driftway.data import open_data, save_zarr
+from driftway.data.axes import Axis, Fields
 from driftway.data.calendar import Calendar
 from driftway.data.forecasts import open_forecast
 from driftway.data.seasons import Told, season_frames, season_step
-from driftway.data.trajectories import Axis, Fields, Trajectories
+from driftway.data.trajectories import Trajectories
 from driftway.errors import ConfigError, DataError
 from driftway.forecasting import forecast_run
 from driftway.networks.layers import Scaling

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from driftway.data.trajectories import Axis, Conditioning, Fields, Trajectories, Transition
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Conditioning, Trajectories, Transition
 from driftway.errors import ConfigError, DataError, DivergedError
 from driftway.randomness import Stream, generator, seeded, stream
 from driftway.schema import TrainingSection

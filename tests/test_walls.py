@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from driftway.calculus import rule, weights
 from driftway.codecs import Chain
+from driftway.data.axes import Axis
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Conditioning
+from driftway.data.trajectories import Conditioning
 from driftway.diagnosis.compression import cosine_shells
 from driftway.diagnosis.examination import diagnose
 from driftway.diagnosis.page import diagnosis_page

@@ -18,8 +18,9 @@ import torch
 
 from driftway import demo
 from driftway.data import open_data, save_zarr
+from driftway.data.axes import Axis
 from driftway.data.layout import latent_axes
-from driftway.data.trajectories import Axis, Trajectories, Transition, Transitions
+from driftway.data.trajectories import Trajectories, Transition, Transitions
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, StorageError
 from driftway.metrics import crps, vrmse

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from driftway.lazy import lazily, listed
 
 if TYPE_CHECKING:
+    from driftway.data.axes import Axis as Axis
+    from driftway.data.axes import Fields as Fields
     from driftway.data.calendar import Calendar as Calendar
+    from driftway.data.conditioning import Conditioning as Conditioning
+    from driftway.data.conditioning import Transition as Transition
     from driftway.data.files import inspect as inspect
     from driftway.data.files import open_data as open_data
     from driftway.data.files import verify as verify
@@ -15,11 +19,7 @@ if TYPE_CHECKING:
     from driftway.data.moments import statistics as statistics
     from driftway.data.seasons import Told as Told
     from driftway.data.states import unwritten as unwritten
-    from driftway.data.trajectories import Axis as Axis
-    from driftway.data.trajectories import Conditioning as Conditioning
-    from driftway.data.trajectories import Fields as Fields
     from driftway.data.trajectories import Trajectories as Trajectories
-    from driftway.data.trajectories import Transition as Transition
     from driftway.data.well import open_well as open_well
     from driftway.data.well_folder import export_well as export_well
     from driftway.data.well_statistics import save_statistics as save_statistics
@@ -33,7 +33,9 @@ _NAMES = {
     "seasons": "Told",
     "files": "inspect open_data verify",
     "states": "unwritten",
-    "trajectories": "Axis Conditioning Fields Trajectories Transition",
+    "axes": "Axis Fields",
+    "conditioning": "Conditioning Transition",
+    "trajectories": "Trajectories",
     "well": "open_well",
     "well_folder": "export_well",
     "well_statistics": "save_statistics",

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from driftway.calculus import rule, weights
-from driftway.data.trajectories import Axis, Fields
+from driftway.data.axes import Axis, Fields
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Layout:
     @property
     def boundary(self) -> tuple[str, ...]:
         """What happens at the ends of each axis."""
-        return tuple(axis.boundary for axis in self.axes)
+        return tuple(axis.continuation for axis in self.axes)
 
     @property
     def space(self) -> int:

@@ -15,10 +15,11 @@ import xarray as xr
 import zarr
 
 from driftway.calculus import weights
+from driftway.data.axes import Axis
 from driftway.data.calendar import Calendar, hours_of
 from driftway.data.forecasts import create_fields, keys, write_coordinates
 from driftway.data.layout import Layout
-from driftway.data.trajectories import Axis, Trajectories
+from driftway.data.trajectories import Trajectories
 from driftway.errors import ConfigError, DataError
 from driftway.randomness import Key
 from driftway.storage import PLACE

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
+from driftway.data.axes import Axis, Fields, check_sphere
 from driftway.data.calendar import Calendar, hours_of
 from driftway.data.conditioning import Conditioning, Transition, stacked
 from driftway.data.seasons import ALL, Told, check_recurring, season_frames
@@ -20,90 +21,8 @@ from driftway.data.states import Lazy
 from driftway.errors import DataError
 from driftway.randomness import generator
 
-BOUNDARIES = ("periodic", "wall", "open", "pole")
 SPLITS = ("train", "valid", "test")
 RESERVED = ("trajectory", "time", "split")
-
-
-@dataclass(frozen=True)
-class Fields:
-    """The channels of a state, by name and unit, in channel order."""
-
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.names) != len(self.units) or len(set(self.names)) != len(self.names):
-            raise DataError(f"fields need one unit each and different names, got {self.names} with {self.units}")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def index(self, name: str) -> int:
-        """The channel that holds `name`."""
-        if name not in self.names:
-            raise DataError(f"no field '{name}'; there are {', '.join(self.names)}")
-        return self.names.index(name)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One spatial axis: where its points are, what happens at its ends, and which shifts leave the law unchanged.
-
-    `symmetry` counts cells: the dynamics are the same after a shift by any multiple of it (0: by none). Without a
-    `length` it is n·Δx where periodic, and last − first point otherwise. Points increase or decrease throughout, by
-    equal cells where periodic.
-    """
-
-    name: str
-    coordinates: tuple[float, ...]
-    boundary: str = "periodic"
-    length: float = None  # type: ignore[assignment]  # a float once made
-    units: str = "1"
-    symmetry: int = 0
-
-    def __post_init__(self) -> None:
-        if self.boundary not in BOUNDARIES:
-            raise DataError(f"axis '{self.name}': boundary '{self.boundary}' is none of {', '.join(BOUNDARIES)}")
-        points = np.asarray(self.coordinates, dtype=float).reshape(-1)
-        ordered = (np.diff(points) > 0).all() or (np.diff(points) < 0).all()  # latitudes often run from north to south
-        if not ordered or not np.isfinite(points).all():
-            raise DataError(
-                f"axis '{self.name}': coordinates must be finite and increase, or decrease, from each to the next: "
-                "sort them and the states"
-            )
-        length = _extent(points, self.boundary) if self.length is None else float(self.length)
-        if not 0 < length < np.inf:
-            raise DataError(f"axis '{self.name}': length = {length:g}, must be above 0: the extent of the domain")
-        object.__setattr__(self, "coordinates", tuple(points.tolist()))
-        object.__setattr__(self, "length", length)
-        if self.boundary == "periodic":
-            self._check_cells(points)
-
-    def _check_cells(self, points: np.ndarray) -> None:
-        """A period is n equal cells; the point at its end is the first one again and is left out."""
-        cell = self.length / max(len(points), 1)
-        rounding = np.finfo(np.float32).eps * np.abs(points).max(initial=0)  # files keep points in single precision
-        if not np.allclose(np.abs(np.diff(points)), cell, rtol=0, atol=1e-3 * cell + rounding):
-            raise DataError(
-                f"axis '{self.name}': a periodic axis of {len(points)} points and length {self.length:g} has equal "
-                f"cells of {cell:g}; leave out the point that repeats the first, correct the length or choose another "
-                "boundary"
-            )
-
-    def __len__(self) -> int:
-        return len(self.coordinates)
-
-    def holds(self, points: np.ndarray) -> bool:
-        """Whether these are the axis's points, to a thousandth of a cell: files may keep them in single precision."""
-        cell = self.length / len(self)
-        return len(points) == len(self) and np.allclose(points, self.coordinates, rtol=0, atol=1e-3 * cell)
-
-    @classmethod
-    def uniform(cls, name: str, size: int, length: float, symmetry: int = 0, units: str = "1") -> Axis:
-        """A periodic axis of `size` equal cells over `length`."""
-        points = tuple((np.arange(size) * (length / size)).tolist())
-        return cls(name, points, "periodic", length, units, symmetry)
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,6 +63,7 @@ class Trajectories:
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        check_sphere(self.axes)
         for kind in ("parameters", "static", "forcing"):
             arrays = {name: np.asarray(values) for name, values in getattr(self, kind).items()}
             object.__setattr__(self, kind, arrays)
@@ -209,7 +129,7 @@ class Trajectories:
     @property
     def boundary(self) -> tuple[str, ...]:
         """What happens at the ends of each axis."""
-        return tuple(axis.boundary for axis in self.axes)
+        return tuple(axis.continuation for axis in self.axes)
 
     @property
     def known(self) -> int:
@@ -373,12 +293,6 @@ def coarsen(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Fields (B, F, *S) averaged over the cells of a coarser grid."""
     pool: Any = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(shape) - 1]
     return fields if tuple(fields.shape[2:]) == shape else pool(fields, shape)
-
-
-def _extent(points: np.ndarray, boundary: str) -> float:
-    """n·Δx of a periodic axis, last − first point of another; 1 for a single point."""
-    across, count = float(np.ptp(points)), len(points)
-    return across * (count / (count - 1) if boundary == "periodic" else 1) if count > 1 else 1.0
 
 
 def _drawn(count: int, seed: int) -> tuple[str, ...]:

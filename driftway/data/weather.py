@@ -18,8 +18,9 @@ import numpy as np
 import xarray as xr
 
 from driftway.config import construct, load_yaml
+from driftway.data.axes import Axis, Fields
 from driftway.data.states import Lazy
-from driftway.data.trajectories import Axis, Fields, Trajectories
+from driftway.data.trajectories import Trajectories
 from driftway.data.weather_grid import channel_of, grid_of
 from driftway.data.weather_reader import UNREADABLE, Channel, Grid, WeatherReader, check_present, opened
 from driftway.data.weather_time import Times, Year, times_of, whole_years

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from driftway.config.yaml import nearest
-from driftway.data.trajectories import Axis
+from driftway.data.axes import Axis
 from driftway.data.weather_reader import Channel, Grid
 from driftway.errors import DataError
 

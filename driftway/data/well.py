@@ -16,8 +16,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from driftway.data.axes import Axis, Fields
 from driftway.data.states import Lazy
-from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
+from driftway.data.trajectories import SPLITS, Trajectories
 from driftway.data.well_reader import UNREADABLE, Field, WellReader, damaged, frames_together, opened
 from driftway.errors import DataError
 from driftway.storage import stamp

@@ -13,7 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from driftway.data.trajectories import Axis, Fields, Trajectories
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Trajectories
 from driftway.data.well import BOUNDARIES, FORCING, STATIC, SUFFIXES
 from driftway.errors import DataError
 from driftway.storage import HeldFile, atomic_file
@@ -32,6 +33,9 @@ def save_well(data: Trajectories, path: str | Path, name: str | None = None, for
         raise DataError(
             "The Well's layout has no place for a calendar, nor for each trajectory's own forcing: write a zarr folder"
         )
+    poles = [axis.name for axis in data.axes if axis.boundary == "pole"]
+    if poles:
+        raise DataError(f"The Well's layout has no boundary for the poles of axis '{poles[0]}': write a zarr folder")
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} must end in {' or '.join(SUFFIXES)}")
     # The format of HDF5 1.10 has checksums in its headers, the older one has none.

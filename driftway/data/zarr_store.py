@@ -20,10 +20,11 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from driftway.data.axes import Axis, Fields
 from driftway.data.calendar import Calendar, from_cf
 from driftway.data.seasons import season_step
 from driftway.data.states import Lazy
-from driftway.data.trajectories import SPLITS, Axis, Fields, Trajectories
+from driftway.data.trajectories import SPLITS, Trajectories
 from driftway.errors import DataError
 from driftway.storage import atomic_folder, explained, sha256, stamp
 

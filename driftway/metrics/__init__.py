@@ -43,6 +43,8 @@ from driftway.metrics.spectra import (
     spectral_log_error,
     spectral_rmse,
     spectral_rmse_paper,
+    spherical_spectrum,
+    zonal_spectrum,
 )
 
 METRICS: dict[str, Metric] = {
@@ -106,7 +108,9 @@ __all__ = [
     "spectral_log_error",
     "spectral_rmse",
     "spectral_rmse_paper",
+    "spherical_spectrum",
     "spread",
     "spread_skill_ratio",
     "vrmse",
+    "zonal_spectrum",
 ]

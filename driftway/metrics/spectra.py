@@ -1,7 +1,8 @@
 """Isotropic power spectra and how far the forecast's is from the truth's, band by band.
 
 Wavenumbers count waves over the longest side of the domain. Fields must be periodic on a uniform grid along
-every axis that is transformed; where only the last axis is periodic, `space=1` gives one spectrum per row.
+every axis that is transformed; where only the last axis is periodic, `space=1` gives one spectrum per row. On the
+sphere the wavenumber is the total degree of spherical harmonics.
 
 Averaging order: the scores take spectra, not fields. The caller averages the spectra of forecast and truth
 over samples (and members) first, and scores the averages. The ratio of single-sample spectra scatters by its
@@ -12,6 +13,7 @@ same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from driftway.errors import DataError
 from driftway.metrics.errors import quotient
+from driftway.sphere import Transform, power
 
 BANDS = ("low", "mid", "high")
 
@@ -55,9 +58,34 @@ def isotropic_spectrum(u: Tensor, *, space: int, lengths: Sequence[float] | None
     shells, copies = _half_plane(sizes, _stretches(sizes, lengths))
     energy = (energy * copies.to(energy)).flatten(-space)
     count = int(shells.max()) + 1
-    power = energy.new_zeros(*energy.shape[:-1], count)
-    power = power.index_add(-1, shells.flatten().to(u.device), energy)
-    return Spectrum(torch.arange(count, dtype=power.dtype, device=u.device), power)
+    found = energy.new_zeros(*energy.shape[:-1], count)
+    found = found.index_add(-1, shells.flatten().to(u.device), energy)
+    return Spectrum(torch.arange(count, dtype=found.dtype, device=u.device), found)
+
+
+def spherical_spectrum(u: Tensor, lat: Sequence[float], lon: Sequence[float]) -> Spectrum:
+    """Power by total degree l of the spherical harmonics.
+
+    P(l) = Σ_m |û_lm|² / 4π over −l ≤ m ≤ l, l = 0, 1, 2, …
+
+    u: (..., C, nlat, nlon), giving power (..., C, K), with K − 1 the largest degree that the grid tells apart
+    lat, lon: degrees, as `driftway.sphere.Transform` takes them
+
+    Parseval: Σ_l P(l) = ⟨u²⟩, the mean over the area, of a field of no higher degrees, with the mean in shell 0. No
+    rotation of the sphere changes it.
+    """
+    found = power(_transform(tuple(lat), tuple(lon)).analysis(u))
+    return Spectrum(torch.arange(found.shape[-1], dtype=found.dtype, device=u.device), found)
+
+
+@lru_cache(maxsize=4)
+def _transform(lat: tuple[float, ...], lon: tuple[float, ...]) -> Transform:
+    return Transform(lat, lon)
+
+
+def zonal_spectrum(u: Tensor) -> Spectrum:
+    """Power by zonal wavenumber at each latitude: `isotropic_spectrum` of (..., C, nlat, nlon) along the last axis."""
+    return isotropic_spectrum(u, space=1)
 
 
 def nyquist(sizes: Sequence[int], lengths: Sequence[float] | None = None) -> float:

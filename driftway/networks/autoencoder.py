@@ -20,6 +20,7 @@ from driftway.networks.layers import (
     Embedding,
     ResidualBlock,
     check_sizes,
+    folded,
     shuffle,
     unshuffle,
     zero,
@@ -165,16 +166,16 @@ class Autoencoder(LearnedCodec):
         parameters: int = 0,
     ):
         super().__init__()
-        boundary, width = tuple(boundary), EMBEDDING if parameters else 0
+        width = EMBEDDING if parameters else 0
         if parameters and not blocks and not encoder_blocks:
             raise ConfigError("the autoencoder has parameters but no blocks for them to modulate: set blocks")
         self.factor, self.latent, self.bound, self.kl = stem * 2 ** (len(widths) - 1), latent, bound, kl
         self.embedding = Embedding(parameters, width, timed=False) if parameters else None
-        factors = [stem, *[2] * (len(widths) - 1)]
-        self.stages = nn.ModuleList(
-            Stage(inputs, outputs, factor, (encoder_blocks, blocks), boundary, width)
-            for inputs, outputs, factor in zip([channels, *widths[:-1]], widths, factors, strict=True)
-        )
+        factors, stages = [stem, *[2] * (len(widths) - 1)], list[Stage]()
+        for inputs, outputs, factor in zip([channels, *widths[:-1]], widths, factors, strict=True):
+            boundary = folded(boundary, factor)
+            stages.append(Stage(inputs, outputs, factor, (encoder_blocks, blocks), boundary, width))
+        self.stages = nn.ModuleList(stages)
         self.fold, self.unfold = Linear(widths[-1], latent, boundary), Linear(latent, widths[-1], boundary)
         self.log_variance = zero(Conv(widths[-1], latent, boundary)) if kl else None
 

@@ -9,14 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from driftway.data.trajectories import Axis
+from driftway.data.axes import Axis, is_sphere
 from driftway.errors import ConfigError
 from driftway.networks.dit import Block, normed
 from driftway.networks.layers import EPSILON, Embedding, check_sizes, pad, pointwise, shuffle, unshuffle, zero
 from driftway.sphere import spherical_harmonics
-
-SPHERE = ("pole", "periodic")
-CIRCLE = 360.0
 
 
 class ClimateDiT(nn.Module):
@@ -161,7 +158,7 @@ class CrossBlock(nn.Module):
 
 def checked_sphere(axes: tuple[Axis, ...] | None, boundary: Sequence[str]) -> tuple[Axis, ...]:
     """The axes, if they are latitude and longitude in degrees, from pole to pole and all around."""
-    if axes is None or tuple(boundary) != SPHERE or abs(axes[1].length - CIRCLE) > 1e-3 * CIRCLE:
+    if axes is None or not is_sphere(axes):
         names = ["unknown"] * len(boundary) if axes is None else [f"{a.name} of length {a.length:g}" for a in axes]
         found = ", ".join(f"{name} with boundary '{kind}'" for name, kind in zip(names, boundary, strict=True))
         raise ConfigError(

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from driftway.calculus import weights as areas
-from driftway.data.trajectories import Axis, Transition
+from driftway.data.axes import Axis
+from driftway.data.trajectories import Transition
 from driftway.errors import ConfigError
 from driftway.networks.autoencoder import LearnedCodec
-from driftway.networks.layers import CONVOLUTIONS, Conv, check_sizes, norm, pad, pointwise, zero
+from driftway.networks.layers import CONVOLUTIONS, Conv, check_sizes, folded, norm, pad, pointwise, zero
 from driftway.randomness import Stream
 
 LOG_VARIANCES = (-30.0, 20.0)  # of latents; e to their powers is finite in single precision
@@ -169,21 +170,27 @@ class Double(nn.Module):
 def _encoder(inputs: int, outputs: int, widths: list[int], blocks: int, boundary: tuple[str, ...]) -> nn.Sequential:
     """From fields to the coarsest level, fine to coarse."""
     layers: list[nn.Module] = [Conv(inputs, widths[0], boundary)]
+    ends = _ends(boundary, len(widths))
     for level, (before, width) in enumerate(zip([widths[0], *widths], widths, strict=False)):
         coarsest = level == len(widths) - 1
-        layers += _level(before, width, blocks, boundary, attends=coarsest)
-        layers += [] if coarsest else [Halve(width, boundary)]
-    return nn.Sequential(*layers, *_middle(widths[-1], boundary), *_head(widths[-1], outputs, boundary))
+        layers += _level(before, width, blocks, ends[level], attends=coarsest)
+        layers += [] if coarsest else [Halve(width, ends[level])]
+    return nn.Sequential(*layers, *_middle(widths[-1], ends[-1]), *_head(widths[-1], outputs, ends[-1]))
 
 
 def _decoder(inputs: int, outputs: int, widths: list[int], blocks: int, boundary: tuple[str, ...]) -> nn.Sequential:
     """From the coarsest level to fields."""
-    layers: list[nn.Module] = [Conv(inputs, widths[-1], boundary), *_middle(widths[-1], boundary)]
-    ascending = widths[::-1]
+    ascending, ends = widths[::-1], _ends(boundary, len(widths))[::-1]
+    layers: list[nn.Module] = [Conv(inputs, widths[-1], ends[0]), *_middle(widths[-1], ends[0])]
     for level, (before, width) in enumerate(zip([ascending[0], *ascending], ascending, strict=False)):
-        layers += _level(before, width, blocks, boundary, attends=level == 0)
-        layers += [] if level == len(widths) - 1 else [Double(width, boundary)]
+        layers += _level(before, width, blocks, ends[level], attends=level == 0)
+        layers += [] if level == len(widths) - 1 else [Double(width, ends[level + 1])]
     return nn.Sequential(*layers, *_head(widths[0], outputs, boundary))
+
+
+def _ends(boundary: tuple[str, ...], levels: int) -> list[tuple[str, ...]]:
+    """The boundary of every level, fine to coarse."""
+    return [boundary, *[folded(boundary, 2)] * (levels - 1)]
 
 
 def _level(before: int, width: int, blocks: int, boundary: tuple[str, ...], attends: bool) -> list[nn.Module]:

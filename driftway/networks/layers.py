@@ -1,8 +1,9 @@
 """What every network is made of: boundary-aware convolutions, folding of space into channels, and modulation.
 
 A network maps x (B, C, *S), a label `time` (B,) and parameters (B, P) to (B, D, *S). `boundary` names what
-happens at the ends of each axis: "periodic" wraps around, "wall" and "open" repeat the value at the edge. Its
-length is the number of axes: one, two or three.
+happens at the ends of each axis: "periodic" wraps around, "wall" and "open" repeat the value at the edge, and
+latitudes go on over the "pole", along the meridian opposite: the axis after them is the longitude. Its length is
+the number of axes: one, two or three.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from driftway.errors import ConfigError
+from driftway.sphere import POLES
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 EPSILON = 1e-5
@@ -59,16 +61,48 @@ def _inside(y: Tensor, amounts: Sequence[int]) -> Tensor:
 
 
 def pad(x: Tensor, boundary: Sequence[str], amount: int | Sequence[int]) -> Tensor:
-    """Append `amount` points at both ends of every axis: wrapped around if periodic, else the edge value.
+    """Append `amount` points at both ends of every axis: wrapped if periodic, over the poles, else the edge value.
 
-    x: (B, C, *S); amount: points per end, at most the axis's size, one number or one per axis.
+    x: (B, C, *S); amount: points per end, at most the axis's size (less one where a row is on a pole), one number or
+    one per axis. Raises ConfigError at poles without an even number of longitudes.
     """
     amounts = (amount,) * len(boundary) if isinstance(amount, int) else tuple(amount)
     wrapped = tuple(a if kind == "periodic" else 0 for a, kind in zip(amounts, boundary, strict=True))
-    edges = [a - w for a, w in zip(amounts, wrapped, strict=True)]
+    for axis, (a, kind) in enumerate(zip(amounts, boundary, strict=True), start=2):
+        if a and kind in POLES:
+            x = _over_poles(x, axis, a, boundary)
+    edges = [a if kind in ("wall", "open") else 0 for a, kind in zip(amounts, boundary, strict=True)]
     if any(edges):
         x = F.pad(x, [a for a in reversed(edges) for _ in range(2)], mode="replicate")
     return cast(Tensor, _Wrap.apply(x, wrapped)) if any(wrapped) else x
+
+
+def _over_poles(x: Tensor, axis: int, amount: int, boundary: Sequence[str]) -> Tensor:
+    """Rows beyond both ends of the latitudes: those before them in reverse, half a circle further in longitude."""
+    check_poles(x.shape[2:], boundary)
+    first, last = POLES[boundary[axis - 2]]
+    rows, half = x.shape[axis], x.shape[axis + 1] // 2
+    before = x.narrow(axis, int(first), amount)
+    after = x.narrow(axis, rows - amount - int(last), amount)
+    return torch.cat([before.flip(axis).roll(half, axis + 1), x, after.flip(axis).roll(half, axis + 1)], axis)
+
+
+def check_poles(sizes: Sequence[int], boundary: Sequence[str]) -> None:
+    """Raise ConfigError unless latitudes are followed by an even number of periodic longitudes."""
+    for axis, kind in enumerate(boundary):
+        if kind in POLES:
+            follows = tuple(boundary[axis + 1 : axis + 2]) == ("periodic",)
+            if not follows or sizes[axis + 1] % 2:
+                found = f"{sizes[axis + 1]} {boundary[axis + 1]}" if axis + 1 < len(boundary) else "nothing"
+                raise ConfigError(
+                    f"over a pole a field goes on along the meridian opposite: latitudes must be followed by an even "
+                    f"number of periodic longitudes, not by {found}"
+                )
+
+
+def folded(boundary: Sequence[str], factor: int) -> tuple[str, ...]:
+    """The boundary of a grid whose points are blocks of `factor`: such a cell never lies on a pole."""
+    return tuple("pole" if kind in POLES and factor > 1 else kind for kind in boundary)
 
 
 class Conv(nn.Module):
@@ -134,7 +168,7 @@ def check_sizes(sizes: Sequence[int], multiple: int, remedy: str) -> None:
 
 
 def with_coordinates(x: Tensor, boundary: Sequence[str]) -> Tensor:
-    """Append one channel per wall or open axis that runs from −1 to 1, since position matters there."""
+    """Append one channel per axis that is not periodic, from −1 to 1, since position matters there."""
     channels = [x]
     for axis, kind in enumerate(boundary):
         if kind != "periodic":

@@ -14,6 +14,7 @@ from driftway.networks.layers import (
     ResidualBlock,
     check_sizes,
     coordinate_channels,
+    folded,
     norm,
     pointwise,
     shuffle,
@@ -49,20 +50,21 @@ class UNet(nn.Module):
     ):
         super().__init__()
         self.boundary, self.multiple = tuple(boundary), 2 ** (len(multipliers) - 1)
-        dims, widths = len(boundary), [width * m for m in multipliers]
+        dims, widths, coarse = len(boundary), [width * m for m in multipliers], folded(boundary, 2)
         corners, steps = 2**dims, list(pairwise(widths))
 
-        def level(w: int) -> nn.ModuleList:
-            return nn.ModuleList(ResidualBlock(w, self.boundary, embedding) for _ in range(blocks))
+        def level(depth: int) -> nn.ModuleList:
+            ends = coarse if depth else self.boundary
+            return nn.ModuleList(ResidualBlock(widths[depth], ends, embedding) for _ in range(blocks))
 
         self.embedding = Embedding(parameters, embedding)
         self.lift = Conv(inputs + coordinate_channels(boundary), widths[0], self.boundary)
-        self.down = nn.ModuleList(level(w) for w in widths[:-1])
-        self.coarsen = nn.ModuleList(pointwise(corners * fine, coarse, dims) for fine, coarse in steps)
-        self.middle = level(widths[-1])
-        self.refine = nn.ModuleList(pointwise(coarse, corners * fine, dims) for fine, coarse in steps)
+        self.down = nn.ModuleList(level(k) for k in range(len(steps)))
+        self.coarsen = nn.ModuleList(pointwise(corners * fine, wide, dims) for fine, wide in steps)
+        self.middle = level(len(steps))
+        self.refine = nn.ModuleList(pointwise(wide, corners * fine, dims) for fine, wide in steps)
         self.merge = nn.ModuleList(pointwise(2 * w, w, dims) for w in widths[:-1])
-        self.up = nn.ModuleList(level(w) for w in widths[:-1])
+        self.up = nn.ModuleList(level(k) for k in range(len(steps)))
         self.norm = norm(widths[0])
         self.project = zero(Conv(widths[0], outputs, self.boundary))
 

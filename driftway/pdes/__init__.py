@@ -1,10 +1,11 @@
-"""Simulators: solvers on periodic boxes and between walls, presets of them, and trajectories to learn from."""
+"""Simulators: solvers on boxes, between walls and on the sphere, presets of them, and trajectories to learn from."""
 
 from driftway.pdes.burgers import Burgers
 from driftway.pdes.convection import EnergyBudget, RayleighBenard
 from driftway.pdes.kolmogorov import EnstrophyBudget, Kolmogorov
 from driftway.pdes.kuramoto import KuramotoSivashinsky
 from driftway.pdes.presets import PRESETS, Counts, Preset
+from driftway.pdes.shallow_water import ShallowWater
 from driftway.pdes.simulate import simulate
 from driftway.pdes.solver import Fault, Solver, Values
 from driftway.pdes.spectral import SpectralPDE
@@ -20,6 +21,7 @@ __all__ = [
     "KuramotoSivashinsky",
     "Preset",
     "RayleighBenard",
+    "ShallowWater",
     "Solver",
     "SpectralPDE",
     "Values",

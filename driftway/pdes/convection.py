@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftway.data.trajectories import Axis, Conditioning, Fields
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Conditioning
 from driftway.errors import ConfigError, DataError
 from driftway.pdes import dedalus
 from driftway.pdes.channel import Channel
@@ -80,6 +81,7 @@ class RayleighBenard:
     engine: str = "torch"
 
     fields: ClassVar[Fields] = Fields(("buoyancy", "pressure", "velocity_x", "velocity_y"), ("1",) * 4)
+    time_units: ClassVar[str] = "1"
 
     def __post_init__(self) -> None:
         require = self._require

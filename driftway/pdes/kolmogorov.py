@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from driftway.data.trajectories import Fields
+from driftway.data.axes import Fields
 from driftway.pdes.spectral import SpectralPDE
 from driftway.randomness import Stream
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
-from driftway.data.trajectories import Axis, Fields
+from driftway.data.axes import Axis, Fields
 from driftway.errors import ConfigError
 from driftway.pdes.burgers import Burgers
 from driftway.pdes.convection import RayleighBenard
 from driftway.pdes.kolmogorov import Kolmogorov
 from driftway.pdes.kuramoto import KuramotoSivashinsky
+from driftway.pdes.shallow_water import ShallowWater
 from driftway.pdes.solver import Solver, Values
 
 
@@ -69,6 +70,11 @@ class Preset:
     def interval(self) -> float:
         """Time between stored states."""
         return self.solver.interval
+
+    @property
+    def time_units(self) -> str:
+        """Of all times of the preset."""
+        return self.solver.time_units
 
     @property
     def spin_up(self) -> int:
@@ -207,6 +213,14 @@ PRESETS: dict[str, Preset] = {
             burn_in=0.0,
             frames=200,
             trajectories=Counts(1400, 175, 175),
+        ),
+        Preset(
+            "shallow-water",
+            "Shallow water on the sphere, 32×64 Gaussian grid: jets that waves break, every 6 hours; minutes",
+            ShallowWater(),
+            burn_in=960.0,
+            frames=121,
+            trajectories=Counts(32, 4, 8),
         ),
     )
 }

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftway.data.trajectories import Axis, Conditioning, Fields
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Conditioning
 from driftway.randomness import Stream
 
 NOTHING = Conditioning()
@@ -35,6 +36,7 @@ class Solver(Protocol):
     """A frozen dataclass of the numbers of an equation, which moves batches of states (B, C, *S) of its fields."""
 
     fields: ClassVar[Fields]
+    time_units: ClassVar[str]
 
     @property
     def axes(self) -> tuple[Axis, ...]:

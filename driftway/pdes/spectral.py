@@ -33,7 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftway.data.trajectories import Axis, Conditioning, Fields
+from driftway.data.axes import Axis, Fields
+from driftway.data.trajectories import Conditioning
 from driftway.errors import ConfigError
 from driftway.pdes.etdrk import SCHEMES, Scheme, scheme
 from driftway.pdes.solver import CHUNK_POINTS, NOTHING, Fault, not_finite, usable
@@ -67,6 +68,7 @@ class SpectralPDE(ABC):
     device: str = "cpu"
 
     fields: ClassVar[Fields] = Fields(("u",), ("1",))
+    time_units: ClassVar[str] = "1"
 
     def __post_init__(self) -> None:
         require = self._require

@@ -45,7 +45,7 @@ def shape_of(study: Study) -> Shape:
     source = study.about.data
     if source.preset is not None:
         preset = preset_named(source.preset, source.overrides)
-        layout = Layout(preset.fields, preset.axes, preset.interval)
+        layout = Layout(preset.fields, preset.axes, preset.interval, preset.time_units)
         about = {"axes": layout.axes, "known_axes": layout.axes, "names": layout.fields.names}
         signature = Signature(len(layout.fields), layout.boundary, **about)
         return Shape(signature, layout, preset.frames, preset.trajectories)
