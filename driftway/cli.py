@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 Result = Mapping[str, Any]
 Split = Literal["train", "valid", "test"]
-Periodic = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers"]
-PresetName = Literal[Periodic, "burgers-stochastic", "rayleigh-benard", "rayleigh-benard-well", "shallow-water"]
+Box = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers"]
+Convection = Literal["rayleigh-benard", "rayleigh-benard-well"]
+PresetName = Literal[Box, "burgers-stochastic", Convection, "shallow-water", "plasim-t21", "plasim-t42"]
 PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(

@@ -38,6 +38,10 @@ class StorageError(DriftwayError):
     exit_code = 5
 
 
+class Suspended(StorageError):
+    """Work that has stopped where it can go on: what is done is kept for the same command to be given again."""
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Puts `path` in front of a DataError from code that sees arrays and does not know where they are from."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from driftway.errors import StorageError
+from driftway.errors import StorageError, Suspended
 
 CAUSES = {
     errno.ENOSPC: "the disk is full",
@@ -119,7 +119,8 @@ def atomic_folder(path: Path, force: bool = False, key: str = "") -> Iterator[Pa
     """A folder to fill that appears as `path` when the block ends without an error, and is removed otherwise.
 
     With `force` it takes the place of a folder that driftway wrote, and of no other. With a `key`, letters and digits
-    that stand for what is to be in it, the folder is what a killed or interrupted process has left of the same key.
+    that stand for what is to be in it, the folder is what a process of the same key has left that was killed,
+    interrupted or suspended.
     """
     own = f".{key}" if key else ""
     partial = path.with_name(f".{path.name}{own}.{os.getpid()}.partial")
@@ -133,13 +134,13 @@ def atomic_folder(path: Path, force: bool = False, key: str = "") -> Iterator[Pa
         try:
             yield partial
             _put_in_place(partial, path)
+        except (KeyboardInterrupt, Suspended):
+            interrupted = bool(key)
+            raise
         except StorageError as error:
             # a write inside has named the partial folder, which is about to go: say where it was for instead
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
-            raise
-        except KeyboardInterrupt:
-            interrupted = bool(key)
             raise
         finally:
             if not interrupted:

@@ -22,8 +22,7 @@ import pytest
 from driftway.cli import PresetName, app, main
 from driftway.data.forecasts import open_forecast
 from driftway.errors import ConfigError, DataError, DivergedError, DriftwayError, StorageError
-from driftway.pdes import PRESETS
-from driftway.simulate import preset_named
+from driftway.simulate import KNOWN, preset_named
 from tests import small
 
 COMMANDS = """
@@ -120,7 +119,7 @@ def test_the_commands_and_their_options_are_these():
 
 
 def test_the_presets_on_the_command_line_are_those_of_the_package():
-    assert list(PresetName.__args__) == list(PRESETS)
+    assert list(PresetName.__args__) == list(KNOWN)
 
 
 def test_the_manual_names_every_command_option_and_exit_code():
@@ -338,7 +337,7 @@ def test_results_are_read_by_people_and_by_machines(run, study, words):
 
 
 def test_all_numbers_of_a_preset_can_be_given_back_as_overrides(run):
-    for name, preset in PRESETS.items():
+    for name, preset in KNOWN.items():
         numbers = strict(run("data", "presets", name, "--json").out)
         words = [f"{key}={json.dumps(value)}" for key, value in numbers.items() if key not in ("preset", "description")]
         assert preset_named(name, words) == preset and numbers["description"] == preset.description

@@ -18,13 +18,13 @@ ROOT = Path(driftway.__file__).parent
 LAYERS = """
 errors version glossary lazy brief engines.*
 randomness storage progress processes sphere
-config.* data.axes data.calendar data.conditioning data.states
+config.* data.axes data.calendar data.cf data.conditioning data.states
 data.seasons
 data.trajectories
 calculus
 data.layout
 data.* metrics.* networks.* pdes.* codecs modes
-grids noise physics.*
+grids noise physics.* climate.*
 interpolants
 diffusions
 predictions densities
@@ -75,6 +75,7 @@ HOMES = {
     "pandas": {"studies.tables"},
     "pyarrow": {"studies.tables"},
     "dedalus": {"engines.dedalus_convection"},
+    "exoplasim": {"engines.exoplasim_earth"},
 }  # fmt: skip
 EVERYWHERE = {"torch", "numpy"}
 CORE = {

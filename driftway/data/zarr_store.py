@@ -20,6 +20,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from driftway.data import cf
 from driftway.data.axes import Axis, Fields
 from driftway.data.calendar import Calendar, from_cf
 from driftway.data.seasons import season_step
@@ -51,8 +52,10 @@ def chunk_options() -> dict[str, Any]:
 class ZarrWriter:
     """`writer[rows] = states` puts trajectories (n, T, C, *S) in place, in any order."""
 
-    def __init__(self, path: Path, arrays: Sequence[zarr.Array], shape: tuple[int, ...], missing: Iterable[int]):
-        self.path, self.arrays, self.shape = path, arrays, shape
+    def __init__(
+        self, path: Path, folder: Path, arrays: Sequence[zarr.Array], shape: tuple[int, ...], missing: Iterable[int]
+    ):
+        self.path, self.folder, self.arrays, self.shape = path, folder, arrays, shape
         self.missing = set(missing)
 
     def __setitem__(self, rows: Sequence[int], states: np.ndarray) -> None:
@@ -64,6 +67,15 @@ class ZarrWriter:
                 for channel, array in enumerate(self.arrays):
                     array[row] = trajectory[:, channel]
         self.missing -= set(rows)
+
+    def fill(self, known: Mapping[str, np.ndarray]) -> None:
+        """Put static fields and forcing in place of those of the template, which a simulator may find out late."""
+        with explained(self.path):
+            for name, values in known.items():
+                array: Any = zarr.open_array(self.folder / name, mode="r+")
+                if array.shape != values.shape:
+                    raise DataError(f"'{name}' for {self.path} has the shape {values.shape}, must have {array.shape}")
+                array[...] = values
 
 
 def _written(array: zarr.Array, row: int) -> bool:
@@ -101,7 +113,7 @@ def write_zarr(
         arrays: Any = [zarr.open_array(partial / name, mode="r+") for name in template.fields.names]
         rows = range(template.shape[0])
         missing = [row for row in rows if not (begun and all(_written(array, row) for array in arrays))]
-        writer = ZarrWriter(path, arrays, template.shape, missing)
+        writer = ZarrWriter(path, partial, arrays, template.shape, missing)
         yield writer
         if writer.missing:
             raise DataError(f"{path}: {len(writer.missing)} trajectories were not written, first {min(writer.missing)}")
@@ -119,15 +131,18 @@ def _make_arrays(partial: Path, template: Trajectories) -> None:
             shape=(count, frames, *space),
             chunks=(1, length, *space),
             dimension_names=("trajectory", "time", *(axis.name for axis in template.axes)),
-            attributes={"units": unit},
+            attributes={"units": unit, **cf.attributes(name, unit)},
             **chunk_options(),
         )
 
 
 def _key(template: Trajectories) -> str:
     """A short name of everything that a template says."""
-    about = repr((_described(template).to_dict(), template.shape, template.fields))
-    return hashlib.sha256(about.encode()).hexdigest()[:16]
+    described = _described(template)
+    about = hashlib.sha256(repr((described.to_dict(data=False), template.shape, template.fields)).encode())
+    for name in sorted(map(str, described.variables)):
+        about.update(np.ascontiguousarray(described[name].values).tobytes())
+    return about.hexdigest()[:16]
 
 
 def save_zarr(data: Trajectories, path: str | Path, force: bool = False) -> Path:
@@ -147,13 +162,14 @@ def _described(data: Trajectories) -> xr.Dataset:
     }
     for axis in data.axes:
         about = {"boundary": axis.boundary, "length": axis.length, "units": axis.units, "symmetry": axis.symmetry}
-        coordinates[axis.name] = (axis.name, np.asarray(axis.coordinates), about)
+        coordinates[axis.name] = (axis.name, np.asarray(axis.coordinates), about | cf.AXES.get(axis.units, {}))
     variables: dict[str, Any] = {name: ("trajectory", np.asarray(v)) for name, v in data.parameters.items()}
     for name, values in data.static.items():
-        variables[name] = (axes if values.ndim == len(axes) else ["trajectory", *axes], values)
+        variables[name] = (axes if values.ndim == len(axes) else ["trajectory", *axes], values, _named(data, name))
     moving = ["time_of_year" if data.forcing_recurs else "time", *axes]
     for name, values in data.forcing.items():
-        variables[name] = (moving if values.ndim == len(moving) else ["trajectory", *moving], np.asarray(values))
+        dims = moving if values.ndim == len(moving) else ["trajectory", *moving]
+        variables[name] = (dims, np.asarray(values), _named(data, name))
     if data.splits is not None:
         variables["split"] = ("trajectory", np.array([SPLITS.index(s) for s in data.splits], np.int8), SPLIT_FLAGS)
     if data.calendar is not None:
@@ -169,6 +185,11 @@ def _described(data: Trajectories) -> xr.Dataset:
     about |= {"forcing": own} if own else {}
     about |= {"forcing_recurs": 1} if data.forcing_recurs else {}
     return xr.Dataset(variables, coordinates, {**data.attributes, **about})
+
+
+def _named(data: Trajectories, name: str) -> dict[str, Any]:
+    """What CF says of a static field or forcing, whose units are nowhere else, on latitudes and longitudes."""
+    return cf.attributes(name) if cf.on_earth([axis.units for axis in data.axes]) else {}
 
 
 def _files(folder: Path) -> list[str]:

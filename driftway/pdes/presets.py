@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from driftway.data.axes import Axis, Fields
@@ -18,7 +18,7 @@ from driftway.pdes.convection import RayleighBenard
 from driftway.pdes.kolmogorov import Kolmogorov
 from driftway.pdes.kuramoto import KuramotoSivashinsky
 from driftway.pdes.shallow_water import ShallowWater
-from driftway.pdes.solver import Solver, Values
+from driftway.pdes.solver import Names, Solver, Values
 
 
 class Counts(NamedTuple):
@@ -27,6 +27,11 @@ class Counts(NamedTuple):
     train: int
     valid: int
     test: int
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The split of each row: test, valid, then train, so that more training data leaves the tests alone."""
+        return ("test",) * self.test + ("valid",) * self.valid + ("train",) * self.train
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,15 @@ class Preset:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The split of each row: test, valid, then train, so that more training data leaves the tests alone."""
-        train, valid, test = self.trajectories
-        return ("test",) * test + ("valid",) * valid + ("train",) * train
+        """The split of each row."""
+        return self.trajectories.splits
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Every number that `override` may change, by name."""
+        solver: Any = self.solver
+        own = {"trajectories": list(self.trajectories), "frames": self.frames, "burn_in": self.burn_in}
+        return {**own, **asdict(solver)}
 
     def override(self, numbers: Mapping[str, Any]) -> Preset:
         """The same preset with other numbers, its own (`frames`) or its solver's (`viscosity`)."""
@@ -100,26 +111,29 @@ class Preset:
         names = {field.name for field in fields(solver)}
         for name in inner:
             if name not in names:
-                raise ConfigError(f"preset '{self.name}' has no number '{name}'{_nearest(name, names)}")
-        solver = replace(solver, **{name: _like(name, value, solver) for name, value in inner.items()})
-        return replace(self, solver=solver, **{name: _like(name, value, self) for name, value in own.items()})
+                raise no_number(self.name, name, {*names, *_own_names()})
+        solver = replace(solver, **{name: like(name, value, solver) for name, value in inner.items()})
+        return replace(self, solver=solver, **{name: like(name, value, self) for name, value in own.items()})
 
 
 def _own_names() -> tuple[str, ...]:
     return "burn_in", "frames", "trajectories"
 
 
-def _nearest(name: str, names: set[str]) -> str:
-    valid = sorted({*names, *_own_names()})
-    close = difflib.get_close_matches(name, valid, 1)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(valid)}"
+def no_number(preset: str, name: str, names: Iterable[str]) -> ConfigError:
+    """The refusal of an override that a preset does not have."""
+    close = difflib.get_close_matches(name, sorted(names), 1)
+    hint = f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(sorted(names))}"
+    return ConfigError(f"preset '{preset}' has no number '{name}'{hint}")
 
 
-def _like(name: str, value: Any, owner: object) -> Any:
+def like(name: str, value: Any, owner: object) -> Any:
     """`value` if it is of the kind the attribute has: whole numbers stay whole, lists become tuples."""
     present = getattr(owner, name)
     if isinstance(present, Values) and isinstance(value, list | tuple):
         return Values(_same_kind(name, item, 0.0) for item in value)
+    if isinstance(present, Names) and isinstance(value, list | tuple):
+        return Names(_same_kind(name, item, "") for item in value)
     if isinstance(present, Counts) and not (isinstance(value, list | tuple) and len(value) == len(present)):
         raise ConfigError(f"trajectories must be [train, valid, test], such as {list(present)}, got {value!r}")
     if isinstance(present, tuple) and isinstance(value, list | tuple) and len(value) == len(present):

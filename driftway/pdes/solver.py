@@ -23,6 +23,10 @@ class Values(tuple[float, ...]):
     """Numbers of which a preset may have any count, such as the Rayleigh numbers of its trajectories."""
 
 
+class Names(tuple[str, ...]):
+    """Names of which a preset may have any count, such as the fields to store."""
+
+
 class Fault(NamedTuple):
     """The row of a batch that went wrong, what is wrong, with which numbers, and what to try."""
 

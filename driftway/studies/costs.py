@@ -10,17 +10,18 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from driftway.build import build_codec, build_sampler
+from driftway.climate.presets import PlaSim
 from driftway.codecs import Chain
 from driftway.config.yaml import Document
 from driftway.data import Trajectories
@@ -29,6 +30,7 @@ from driftway.emulator import Emulator
 from driftway.evaluation import score
 from driftway.forecasting import unknown
 from driftway.networks.autoencoder import LearnedCodec
+from driftway.pdes.presets import Preset
 from driftway.pdes.simulate import conditioning
 from driftway.processes import processors
 from driftway.randomness import generator, stream
@@ -237,9 +239,22 @@ def _simulation(study: Study, name: str) -> float:
     if source.preset is None:
         return 0.0
     preset = preset_named(source.preset, source.overrides)
+    return next(cost for kind, cost in SIMULATIONS.items() if isinstance(preset, kind))(preset)
+
+
+def _solving(preset: Preset) -> float:
+    """A solver's, from the time of one interval."""
     solver, rows = preset.solver, min(preset.solver.chunk, sum(preset.trajectories))
     state, noise = solver.initial(stream("cost", rows=range(rows))), stream("cost", "forcing", rows=range(rows))
     following = solver.rollout(state, conditioning(solver, range(rows)), noise)
     step = _timed(lambda _: next(following))
     chunks = -(-sum(preset.trajectories) // rows)
     return step * preset.steps * -(-chunks // processors())
+
+
+def _running(preset: PlaSim) -> float:
+    """A climate model's, from the time of a year."""
+    return preset.seconds / min(processors(), len(preset.members))
+
+
+SIMULATIONS: Mapping[type, Callable[[Any], float]] = {Preset: _solving, PlaSim: _running}
