@@ -189,9 +189,10 @@ class Maker:
 
 
 class Known:
-    """Static fields and forcing, from the course of one trajectory."""
+    """Static fields and forcing, from the course of one trajectory; a whole year of forcing begins on 1 January."""
 
     def __init__(self, preset: PlaSim, folder: Path):
+        self.first = 4 * preset.burn_in if preset.recurs else 0
         space = tuple(len(axis) for axis in preset.axes)
         self.fields: dict[str, np.ndarray] = {
             name: np.empty((preset.frames, *space), np.float32) for name in FORCING if name != "sst"
@@ -199,12 +200,14 @@ class Known:
         latitudes = preset.synthesis.latitudes
         months = read_surface(folder / SST.format(latitudes=latitudes))
         hours = preset.interval * np.arange(1, preset.frames + 1)  # the model takes that of the step after the state
-        self.fields["sst"] = interpolated(months, preset.burn_in + hours / 24).astype(np.float32)
+        begin = 0 if preset.recurs else preset.burn_in
+        self.fields["sst"] = interpolated(months, begin + hours / 24).astype(np.float32)
 
     def take(self, output: Output, at: int) -> None:
         """The fields of the states from number `at` on; static ones are those of the first state."""
         for name in self.fields:
             if name != "sst" and name in FORCING:
-                self.fields[name][at : at + len(output.states)] = output.channel(name)
+                places = np.arange(self.first + at, self.first + at + len(output.states)) % len(self.fields[name])
+                self.fields[name][places] = output.channel(name)
         if at == 0:
             self.fields |= {name: output.channel(name)[0].astype(np.float32) for name in STATIC}

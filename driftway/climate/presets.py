@@ -111,6 +111,11 @@ class PlaSim:
         return 4 * self.days
 
     @property
+    def recurs(self) -> bool:
+        """Whether the forcing is that of a whole year, which holds in every year."""
+        return self.days == YEAR
+
+    @property
     def synthesis(self) -> Synthesis:
         """From the harmonics of the truncation to its grid."""
         return Synthesis(self.truncation, LATITUDES[self.truncation])
@@ -197,6 +202,7 @@ class PlaSim:
             splits=self.splits,
             attributes={**self._about(), **attributes},
             calendar=Calendar(self._starts(), EPOCH, "noleap"),
+            forcing_recurs=self.recurs,
         )
 
     def _starts(self) -> tuple[float, ...]:
