@@ -1,7 +1,7 @@
 """A stand-in for exoplasim and PlaSim: it takes their words, writes their files, and computes next to nothing.
 
 Used as an interpreter, `standin SCRIPT prepare` and `standin SCRIPT run PROGRAM`. Its weather is one chaotic number,
-which the restart file keeps. A file `crash` or `slow` in the folder above makes it crash in that month, or wait.
+which the restart file keeps. It does without numpy, to begin at once. A file `crash` beside its folder makes it crash.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import json
 import re
 import struct
 import sys
-import time
+from array import array
+from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
 
 LAYERS, LATITUDES, TRUNCATION = 5, 32, 21
 MODES = (TRUNCATION + 1) * (TRUNCATION + 2) // 2
-SPACE = (LATITUDES, 2 * LATITUDES)
+SPACE = (2 * LATITUDES, LATITUDES)
+HALF = (0.2, 0.4, 0.6, 0.8, 1.0)
 SPECTRAL = (130, 133, 138, 155)
 
 
@@ -26,42 +26,44 @@ def record(data: bytes) -> bytes:
     return struct.pack("<i", len(data)) + data + struct.pack("<i", len(data))
 
 
-def block(code: int, level: int, values: np.ndarray, shape: tuple[int, int]) -> bytes:
+def block(code: int, level: int, values: Iterable[float], shape: tuple[int, int]) -> bytes:
     """A header and its field."""
-    return record(struct.pack("<8i", code, level, 10101, 515, *shape, 7, 360)) + record(values.astype("<f4").tobytes())
+    return record(struct.pack("<8i", code, level, 10101, 515, *shape, 7, 360)) + record(array("f", values).tobytes())
 
 
-def first_block(half: np.ndarray) -> bytes:
+def first_block(half: Iterable[float]) -> bytes:
     """The header of a file, with the vertical coordinate."""
-    numbers = np.zeros(LATITUDES * 2 * LATITUDES, "<f4")
-    numbers[: len(half)] = half
-    head = struct.pack("<8i", 333, 0, 10101, 0, 2 * LATITUDES, LATITUDES, len(half), TRUNCATION)
+    layers = list(half)
+    numbers = array("f", layers + [0.0] * (SPACE[0] * SPACE[1] - len(layers)))
+    head = struct.pack("<8i", 333, 0, 10101, 0, *SPACE, len(layers), TRUNCATION)
     return record(head) + record(numbers.tobytes())
 
 
-def uniform(value: float, weather: float) -> np.ndarray:
-    """Coefficients of a uniform field with a wave of wavenumber one on it, real and imaginary parts in turn."""
-    pairs = np.zeros((MODES, 2))
-    pairs[0, 0], pairs[TRUNCATION + 1, 0] = value, weather * value * 0.01
-    return pairs.ravel()
+def even(code: int, value: float) -> bytes:
+    """A field on the grid that is the same everywhere."""
+    return block(code, 0, [value] * (SPACE[0] * SPACE[1]), SPACE)
+
+
+def uniform(code: int, level: int, value: float, weather: float) -> bytes:
+    """A uniform field with a wave of wavenumber one on it, real and imaginary parts in turn."""
+    pairs = [0.0] * (2 * MODES)
+    pairs[0], pairs[2 * (TRUNCATION + 1)] = value, weather * value * 0.01
+    return block(code, level, pairs, (2 * MODES, 1))
 
 
 def state(weather: float, step: int) -> bytes:
     """The fields of a state."""
-    day = np.full(SPACE, step, float)
-    blocks = [block(129, 0, uniform(0.0, 0.0), (2 * MODES, 1)), block(152, 0, uniform(11.5, weather), (2 * MODES, 1))]
+    blocks = [uniform(129, 0, 0.0, 0.0), uniform(152, 0, 11.5, weather)]
     for code, value in zip(SPECTRAL, (260.0, 0.003, 1e-5, 1e-6), strict=True):
-        blocks += [block(code, n + 1, uniform(value, weather), (2 * MODES, 1)) for n in range(LAYERS)]
+        blocks += [uniform(code, level, value, weather) for level in range(1, LAYERS + 1)]
     surface = {139: 280 + weather, 140: 0.2, 160: 1e-9, 167: 281 + weather, 172: 1.0, 173: 0.1, 178: 200.0, 203: -100.0}
-    for code, value in surface.items():
-        blocks.append(block(code, 0, np.full(SPACE, value), SPACE[::-1]))
-    return b"".join([*blocks, block(210, 0, day, SPACE[::-1])])
+    return b"".join([*blocks, *(even(code, value) for code, value in {**surface, 210: step}.items())])
 
 
 def mean(weather: float) -> bytes:
     """The fields of a mean of six hours."""
     codes = {142: 1e-8 * weather, 143: 2e-8, 160: 1e-9, 182: -3e-8}
-    return b"".join(block(code, 0, np.full(SPACE, value), SPACE[::-1]) for code, value in codes.items())
+    return b"".join(even(code, value) for code, value in codes.items())
 
 
 def restart(nstep: int, weather: float) -> bytes:
@@ -80,16 +82,12 @@ def run() -> int:
         nstep, weather = struct.unpack_from("<i", data, 28)[0], struct.unpack_from("<d", data, 64)[0]
     else:
         nstep, weather = 366 * 4 * steps, int(numbers["SEED"].split(",")[0]) % 1000 / 1000
-    above = Path("..").resolve()
-    if (above / "crash").is_file():
+    if Path("../crash").is_file():
         Path("Abort_Message").write_text(" Planet Simulator aborted\n timestep = 17\n")
         return 0
-    if (above / "slow").is_file():
-        time.sleep(1000)
-    half = np.linspace(0.2, 1, LAYERS)
     with Path("plasim_snapshot").open("wb") as states, Path("plasim_output").open("wb") as means:
-        states.write(first_block(half))
-        means.write(first_block(half))
+        states.write(first_block(HALF))
+        means.write(first_block(HALF))
         for _ in range(4 * days):
             weather, nstep = 3.9 * weather * (1 - weather), nstep + steps
             states.write(state(weather, nstep))

@@ -49,7 +49,7 @@ class PlaSim:
         layers: in sigma
         precision: bytes of a number in the model, 4 or 8
         timestep: minutes, a divisor of 360
-        co2: parts per million, of the sum of the partial pressures as ExoPlaSim counts them
+        co2: parts per million
         variables: the fields of a state, in order
         burn_in: days of each run before its first state
         days: of each trajectory

@@ -37,6 +37,8 @@ REFUSALS = {
     80: "has not compiled exoplasim",
 }
 KILLED = (128 + 1, 128 + 2, 128 + 9, 128 + 15)  # by someone else, not by the model
+# The program is compiled with all checks, of which this one says something every time step.
+WARNING = re.compile(r"At line \d+ of file \S+\s+Fortran runtime warning: [^\n]*\n?")
 WORDS_PER_POINT = 350  # that the model writes every six hours, in both files
 
 
@@ -150,7 +152,7 @@ class Run:
     def _explain(self, code: int) -> None:
         abort = self.folder / ABORT
         with (abort if abort.is_file() else self.folder / LOG).open("rb") as log:
-            said = " ".join(log.read().decode(errors="replace").split())[-400:]
+            said = " ".join(WARNING.sub("", log.read().decode(errors="replace")).split())[-400:]
         if "No space left" in said:
             raise Suspended(f"{self.folder}: the disk is full; make room and give the same command again")
         if code in KILLED:

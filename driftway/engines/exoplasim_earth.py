@@ -22,6 +22,7 @@ from typing import Any
 
 MISSING, NO_COMPILER, READ_ONLY, NOT_COMPILED = 77, 78, 79, 80
 TOOLS = ("gfortran", "gcc", "g++", "make")
+AIR = {"pN2": 0.7809, "pO2": 0.2095, "pAr": 0.0093}  # bar
 
 
 def main() -> int:
@@ -39,7 +40,8 @@ def run(program: str) -> int:
 
 def _end_with_parent(process: subprocess.Popen[bytes]) -> None:
     """The program of a parent that was killed would go on for hours."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # below sys.stdin, whose lock would still be held when the interpreter ends
+        pass
     process.kill()
 
 
@@ -89,6 +91,8 @@ def _model(exoplasim: Any, about: dict[str, Any]) -> Any:
         recompile=True,  # programs of either precision have one name
     )
     steps = str(about["steps"])
+    part = about["co2"] * 1e-6
+    gases = {**AIR, "pCO2": part / (1 - part) * sum(AIR.values())}
     model.configure(
         timestep=about["timestep"],
         snapshots=about["steps"],
@@ -98,10 +102,7 @@ def _model(exoplasim: Any, about: dict[str, Any]) -> Any:
         eccentricity=0.016715,
         lonvernaleq=102.7,
         fixedorbit=True,
-        pN2=0.7809,
-        pO2=0.2095,
-        pAr=0.0093,
-        pCO2=about["co2"] * 1e-6,
+        **gases,
         ozone=True,
         modeltop=50.0,
         vtype=4,
