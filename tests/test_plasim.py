@@ -29,11 +29,9 @@ PRESET = CLIMATES["plasim-t21"]
 
 @pytest.fixture(autouse=True)
 def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A year of three days, and an interpreter that is the stand-in."""
+    """An interpreter that is the stand-in."""
     words = f'#!/bin/sh\nexec {sys.executable} -S {plasim_standin.__file__} "$@"\n'
     interpreter(tmp_path, monkeypatch, words)
-    for module in (presets, making):
-        monkeypatch.setattr(module, "YEAR", 3)
 
 
 def interpreter(folder: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> Path:
@@ -45,7 +43,11 @@ def interpreter(folder: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> Pa
 
 
 def made(path: Path, *overrides: str, seed: int = 0) -> dict[str, Any]:
-    return make_data("plasim-t21", path, overrides=(*SMALL, *overrides), seed=seed)
+    """A small data set with years of three days."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (presets, making):
+            patch.setattr(module, "YEAR", 3)
+        return make_data("plasim-t21", path, overrides=(*SMALL, *overrides), seed=seed)
 
 
 def test_a_data_set_has_years_in_runs_that_serve_one_split_each(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_a_data_set_is_one_that_xarray_and_a_climate_scientist_know(tmp_path: Pa
     assert data["tas"].attrs["long_name"] == "air temperature at 2 m"
     assert data["lat"].attrs["standard_name"] == "latitude" and data["lat"].values[0] == pytest.approx(85.76, abs=0.01)
     assert data["rsdt"].attrs["units"] == "W m-2" and data["rsdt"].dims == ("time", "lat", "lon")
-    assert data.attrs["truncation"] == 21 and data.attrs["co2"] == 360.0
+    assert data.attrs["truncation"] == 21 and data.attrs["co2"] == 360.0 and data.attrs["exoplasim"] == "0"
 
 
 def test_every_channel_of_both_presets_is_finite(tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def _with(made: program.Program, name: str) -> program.Program:
 
 
 def test_a_program_that_was_killed_may_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program.Run, "_run", lambda run: 128 + 9)
+    monkeypatch.setattr(program.Run, "_run", lambda run: (run.folder / program.LOG).touch() or 128 + 9)
     with pytest.raises(Suspended, match=r"PlaSim was killed .exit code 137.; give the same command again"):
         made(tmp_path / "a.zarr")
     assert list(tmp_path.glob(".a.zarr.*.partial"))
@@ -259,7 +261,7 @@ def test_a_disk_without_room_is_told_before_it_is_full(tmp_path: Path, monkeypat
         ("truncation=31", "plasim-t21: truncation = 31, must be 21 or 42: of these exoplasim has Earth's surface"),
         ("timestep=50", "timestep = 50.0, must be whole minutes that divide 360"),
         ("precision=2", "precision = 2, must be 4 or 8"),
-        ("days=366", "days = 366, must be 1 to 3"),
+        ("days=366", "days = 366, must be 1 to 365"),
         ("trajectories=[0, 0, 0]", "trajectories = .*, must be ≥ 0, some > 0"),
         ("variables=[tas, tas]", "must be different names, at least one"),
         ("variables=[tas850]", "there is no variable 'tas850'; there are tas, ts, pl, .* mrso, and hus, ta, .* ta850"),
@@ -282,9 +284,7 @@ def test_overrides_reach_every_number() -> None:
     assert preset.fields.units == ("K", "m")
 
 
-def test_members_and_dates_follow_from_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (presets, making):
-        monkeypatch.setattr(module, "YEAR", 365)
+def test_members_and_dates_follow_from_the_numbers() -> None:
     preset = PRESET.override({"trajectories": [5, 1, 2], "consecutive": 2, "days": 365})
     assert [list(member.rows) for member in preset.members] == [[0, 1], [2], [3, 4], [5, 6], [7]]
     starts = preset.template({}).calendar

@@ -37,6 +37,10 @@ class Writer(Protocol):
         """Static fields and forcing by name."""
         ...
 
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        """Attributes of the data set."""
+        ...
+
 
 def make(
     preset: PlaSim, seed: int, writer: Writer, work: Path, advance: Callable[[int], None], workers: int = 1
@@ -54,6 +58,7 @@ def make(
     """
     about = {name: preset.numbers[name] for name in ("truncation", "layers", "precision", "timestep", "co2")}
     program = prepare({**about, "steps": preset.steps}, work / "program")
+    writer.note({"exoplasim": program.version, "gas_constant": program.gas})
     lock = threading.Lock()
     makers = [
         Maker(preset, seed, member, program, work / f"run-{member.number:03d}", writer, advance, lock)

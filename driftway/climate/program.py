@@ -39,7 +39,7 @@ REFUSALS = {
 KILLED = (128 + 1, 128 + 2, 128 + 9, 128 + 15)  # by someone else, not by the model
 # The program is compiled with all checks, of which this one says something every time step.
 WARNING = re.compile(r"At line \d+ of file \S+\s+Fortran runtime warning: [^\n]*\n?")
-WORDS_PER_POINT = 350  # that the model writes every six hours, in both files
+WORDS_PER_POINT = 280  # that the model writes every six hours, in both files
 
 
 @dataclass(frozen=True)

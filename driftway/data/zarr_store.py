@@ -77,6 +77,11 @@ class ZarrWriter:
                     raise DataError(f"'{name}' for {self.path} has the shape {values.shape}, must have {array.shape}")
                 array[...] = values
 
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes that are known late, such as the version of a simulator."""
+        with explained(self.path):
+            zarr.open_group(self.folder, mode="r+").attrs.update(attributes)
+
 
 def _written(array: zarr.Array, row: int) -> bool:
     """Whether every number of a trajectory is there; what was never written is NaN."""
