@@ -301,3 +301,27 @@ def test_a_restart_file_takes_another_date(tmp_path: Path) -> None:
     assert get_integer(path, "nstep") == 11712 and path.read_bytes() == plasim_standin.restart(11712, 0.25)
     with pytest.raises(DataError, match="is no restart file of PlaSim: it has no integer 'mstep'"):
         get_integer(path, "mstep")
+
+
+# --- the sample ----------------------------------------------------------------------------------------------------
+
+SAMPLE = Path(__file__).parents[1] / "docs" / "data" / "plasim.zarr"
+
+
+def test_the_sample_is_small_whole_and_an_earth() -> None:
+    """Of the real model: the jets blow from the west, winter is in the north, rain and moisture are in the tropics."""
+    assert not verify(SAMPLE) and sum(file.stat().st_size for file in SAMPLE.rglob("*")) < 4e6
+    data = open_zarr(SAMPLE)
+    assert data.fields == PRESET.fields and data.axes == PRESET.axes and data.attributes["exoplasim"] == "3.4.2"
+    states = np.asarray(data.states).astype(float)
+    latitude = np.array(data.axes[0].coordinates)
+    zonal = dict(zip(data.fields.names, states.mean((0, 1, 4)), strict=True))
+    assert np.isfinite(states).all() and states[:, :, data.fields.index("pr_6h")].min() >= 0
+    for side in (latitude > 0, latitude < 0):
+        strongest = latitude[side][zonal["ua250"][side].argmax()]
+        assert 20 < abs(strongest) < 50 and zonal["ua250"][side].max() > 20
+    assert zonal["tas"][latitude > 60].mean() < 255 < zonal["tas"][latitude < -60].mean()
+    assert zonal["hus850"][np.abs(latitude) < 20].mean() > 0.008 and 5450 < zonal["zg500"].mean() < 5550
+    assert data.static["sg"].max() > 3e4 and set(np.unique(data.static["lsm"])) == {0.0, 1.0}
+    hours = data.forcing["rsdt"][:4, :, :].argmax(2).mean(1)
+    assert len(set(hours.round())) == 4, "the sun goes round"
