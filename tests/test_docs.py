@@ -79,7 +79,7 @@ def tables() -> Iterator[None]:
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page in order, as one module and in a folder that holds the committed results and samples alone."""
+    """The blocks of a page in order, as one module and in a folder that holds committed results and samples alone."""
     (tmp_path / "results").symlink_to(ROOT / "results")
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)
