@@ -136,6 +136,11 @@ class PlaSim:
         )
 
     @property
+    def time_units(self) -> str:
+        """The unit of the interval."""
+        return "hours"
+
+    @property
     def interval(self) -> float:
         """Hours between states."""
         return 6.0
@@ -196,7 +201,7 @@ class PlaSim:
             fields=self.fields,
             axes=self.axes,
             dt=self.interval,
-            time_units="hours",
+            time_units=self.time_units,
             static={name: unwritten(*space) for name in STATIC},
             forcing={name: unwritten(self.frames, *space) for name in FORCING},
             splits=self.splits,
