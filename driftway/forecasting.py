@@ -51,8 +51,7 @@ def forecast_run(
     and milliseconds per member and step, and where there is a calendar the dates of its initial states. One that was
     stopped goes on when the same is asked for again.
     """
-    chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
-    emulator = Emulator.load(run).with_sampler(chosen)
+    emulator = Emulator.load(run).with_sampler(_sampler(sampler) if isinstance(sampler, str) else sampler)
     with naming(data):
         part = _part(emulator, data, split, trajectories)
         states = initial_states(emulator.layout, part, start)
@@ -84,7 +83,7 @@ def forecast_run(
         summaries=[*_means(means, part, start, leads, stride), *([_guard(data)] if guard else [])],
         key=_key(run, origin, leads, members, seed, batch, every, means, guard),
     )
-    said = {name: made.attrs[name] for name in ("beyond", "diverged", "drifting") if name in made.attrs}
+    said = {name: made.attrs[name] for name in SAID if name in made.attrs}
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
 
 
@@ -180,6 +179,7 @@ def digest_of(states: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(states, np.float32).tobytes()).hexdigest()[:16]
 
 
+SAID = ("beyond", "diverged", "drifting")
 COST = ("calls", "parameters", "ms_per_step")
 
 

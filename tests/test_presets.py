@@ -111,7 +111,7 @@ def test_wrong_overrides_are_refused_in_one_line(overrides: dict[str, Any], mess
     ("name", "overrides", "message"),
     [
         ("kolmogorof", [], "unknown preset 'kolmogorof'; did you mean 'kolmogorov'\\? valid: kolmogorov, .*"),
-        ("lorenz", [], "unknown preset 'lorenz'; valid: kolmogorov, .*, shallow-water"),
+        ("lorenz", [], "unknown preset 'lorenz'; valid: kolmogorov, .*, plasim-t42"),
         ("burgers", ["viscosity"], "override 'viscosity' must be name=value, e.g. viscosity=0.01"),
     ],
 )
