@@ -51,21 +51,19 @@ def forecast_run(
     and milliseconds per member and step, and where there is a calendar the dates of its initial states. One that was
     stopped goes on when the same is asked for again.
     """
-    emulator = Emulator.load(run).with_sampler(_sampler(sampler) if isinstance(sampler, str) else sampler)
+    chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
+    emulator = Emulator.load(run).with_sampler(chosen)
     with naming(data):
         part = _part(emulator, data, split, trajectories)
         states = initial_states(emulator.layout, part, start)
         stride = stride_of(emulator.layout, part)
-    origin: dict[str, Any] = {
+    origin = {
         "label": label or out.stem,
         "run": str(run.resolve()),
         "data": str(data.resolve()),
-        "split": split,
-        "start": start,
-        "initial": digest_of(states),
+        **_start(part, split, start, states),
         "stride": stride * every,
         "sampler": repr(getattr(emulator.stepper, "sampler", None)),
-        **_dates(part, start),
     }
     about, began = {**origin, **cost(emulator)}, time.perf_counter()
     made = emulator.forecast(
@@ -87,12 +85,13 @@ def forecast_run(
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
 
 
-def _dates(part: Trajectories, start: int) -> dict[str, list[str]]:
-    """The dates of initial states, where there is a calendar."""
+def _start(part: Trajectories, split: str, start: int, states: np.ndarray) -> dict[str, Any]:
+    """What tells the initial states of a forecast, with their dates where there is a calendar."""
+    found = {"split": split, "start": start, "initial": digest_of(states)}
     if part.calendar is None:
-        return {}
+        return found
     hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
-    return {"initial_times": [part.calendar.date(hour) for hour in hours]}
+    return {**found, "initial_times": [part.calendar.date(hour) for hour in hours]}
 
 
 def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) -> Trajectories:

@@ -81,7 +81,7 @@ def small(row: str, fields: int = 0, parameters: int = 0) -> LearnedStepper:
     }
     spec["network"] = {**spec["network"], **sizes[spec["network"]["type"]]}
     boundary, axes = GRIDS.get(spec["network"]["type"], (("periodic", "wall"), None))
-    stepper = build_stepper(spec, Signature(2, boundary, fields, parameters, axes))
+    stepper = build_stepper(spec, Signature(2, boundary, fields, parameters, axes=axes))
     assert isinstance(stepper, LearnedStepper)
     torch.manual_seed(0)
     with torch.no_grad():

@@ -142,7 +142,7 @@ def test_what_cannot_be_forecast_is_an_error_and_writes_nothing(place: Path, tmp
     damaged = save_zarr(replace(small.known_trajectories(), states=states), tmp_path / "damaged.zarr")
     for settings, kind, message in (
         ({"start": 9}, ConfigError, "start 9 lies outside the 9 frames"),
-        ({"leads": 6}, DataError, "the forcing ends at frame 8; forecast fewer leads"),
+        ({"leads": 6}, DataError, "the forcing ends at frame 8, wanted is frame 10; forecast fewer leads"),
         ({"sampler": "{type: heunn}"}, ConfigError, "unknown type 'heunn'; did you mean 'heun'"),
         ({"sampler": "[1]"}, ConfigError, "--sampler: should be a name or a mapping"),
         ({"leads": 0}, ConfigError, "must be at least 1"),
