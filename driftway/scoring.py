@@ -15,6 +15,7 @@ from driftway.build import AUTOENCODERS
 from driftway.checkpoints import read_json
 from driftway.codecs import Identity, same_weights
 from driftway.data import Trajectories, open_data
+from driftway.data.axes import Axis
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
 from driftway.emulator import Emulator
@@ -126,9 +127,13 @@ def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr
     dims = ("trajectory", "lead_time", *(axis.name for axis in part.axes))
     variables = {name: (dims, states[:, :, c]) for c, name in enumerate(part.fields.names)}
     lead = (("lead_time",), layout.lead_times(leads), {"time_units": layout.time_units})
-    axes = {a.name: ((a.name,), np.asarray(a.coordinates), {"length": a.length}) for a in part.axes}
+    axes = {a.name: ((a.name,), np.asarray(a.coordinates), _about(a)) for a in part.axes}
     parameters = {name: (("trajectory",), np.asarray(values)) for name, values in part.parameters.items()}
     return xr.Dataset(variables, {"lead_time": lead, **axes, **parameters})
+
+
+def _about(axis: Axis) -> dict[str, Any]:
+    return {"length": axis.length, "boundary": axis.boundary}
 
 
 # --- references ----------------------------------------------------------------------------------------------------

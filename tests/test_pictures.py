@@ -80,6 +80,22 @@ def test_the_first_axis_is_horizontal_the_second_points_up_and_lengths_are_to_sc
     assert fields_panel(unknown, "a").axes[0].get_aspect() == 1
 
 
+@pytest.mark.parametrize("falling", [True, False])
+def test_on_a_sphere_longitude_is_horizontal_and_north_is_up(falling: bool) -> None:
+    lat = np.array([60.0, 20.0, -20.0, -60.0]) if falling else np.array([-60.0, -20.0, 20.0, 60.0])
+    axes = {
+        "lat": ("lat", lat, {"length": 180.0, "boundary": "pole"}),
+        "lon": ("lon", 45.0 * np.arange(8), {"length": 360.0, "boundary": "periodic"}),
+    }
+    u = np.broadcast_to(lat[:, None] + np.arange(8) / 100, (1, 4, 8))
+    truth = xr.Dataset({"u": (("lead_time", "lat", "lon"), u)}, {"lead_time": [1.0], **axes})
+    here = Case("c", truth, {"a": truth})
+    for picture in (here.happened("u")[0], here.members("a", "u")[0, 0]):
+        assert picture.shape == (4, 8) and np.allclose(picture[:, 0], [-60, -20, 20, 60])
+        assert (np.diff(picture, axis=1) > 0).all()
+    assert here.aspect("u") == pytest.approx(1.0)
+
+
 def test_a_field_that_changes_sign_is_white_at_zero_and_another_spans_its_values() -> None:
     signed, positive = field_scale(case().happened("u")), field_scale(case(offset=50).happened("u"))
     assert signed.low == -signed.high and signed.colors == "RdBu_r"

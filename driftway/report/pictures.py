@@ -1,6 +1,7 @@
 """Pictures of forecasts beside what happened: panels, space–time pictures and animations.
 
-Of two axes the first is horizontal and the second vertical, upward, and lengths are to scale where they are known.
+Of two axes the first is horizontal and the second vertical, upward, and lengths are to scale where they are known; of a
+sphere the longitude is horizontal and north is up.
 Forecasts share the colour scale of the truth, so that one which leaves its range saturates; what is not finite is grey.
 The error has a scale and colours of its own.
 """
@@ -66,12 +67,24 @@ class Case:
         return tuple(str(name) for name in self.truth.data_vars)
 
     def happened(self, field: str) -> np.ndarray:
-        """The truth, (T, *S) with the last axis first, as rows of a picture."""
-        return self.truth[field].transpose("lead_time", *self.axes(field)).values
+        """The truth, (T, *S) as rows of a picture: the last axis first, or latitude before longitude."""
+        return self._upright(self.truth[field]).transpose("lead_time", *self.axes(field)).values
 
     def axes(self, field: str) -> list[str]:
-        """Names of the axes, the last one first."""
-        return [str(dim) for dim in self.truth[field].dims if dim != "lead_time"][::-1]
+        """Names of the axes, vertical before horizontal."""
+        dims = [str(dim) for dim in self.truth[field].dims if dim != "lead_time"]
+        return dims if self._latitude(field) else dims[::-1]
+
+    def _latitude(self, field: str) -> str | None:
+        """The axis that goes from pole to pole, if there are two axes and it is the first."""
+        dims = [str(dim) for dim in self.truth[field].dims if dim != "lead_time"]
+        return dims[0] if len(dims) == 2 and self.truth[dims[0]].attrs.get("boundary") == "pole" else None
+
+    def _upright(self, values: xr.DataArray) -> xr.DataArray:
+        """The same with latitudes from south to north."""
+        latitude = self._latitude(str(values.name))
+        falls = latitude is not None and bool(np.diff(self.truth[latitude].values[:2]) < 0)
+        return values.isel({latitude: slice(None, None, -1)}) if falls else values
 
     def aspect(self, field: str) -> float:
         """Height of a cell over its width on two axes; 1 if a length is not known."""
@@ -82,7 +95,7 @@ class Case:
 
     def members(self, method: str, field: str) -> np.ndarray:
         """The members of a forecast, (M, T, *S) as the truth."""
-        forecast = self.forecasts[method][field]
+        forecast = self._upright(self.forecasts[method][field])
         if "realization" not in forecast.dims:
             forecast = forecast.expand_dims("realization")
         return forecast.transpose("realization", "lead_time", *self.axes(field)).values
