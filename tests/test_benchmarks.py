@@ -75,7 +75,7 @@ def test_well_reading(capsys: pytest.CaptureFixture[str]) -> None:
     assert {(r["from"], r["files"], r["frames"]) for r in found} == set(
         product(("disk", "memory"), ("contiguous", "chunked"), (2, 16))
     )
-    assert all(row["ratio"] > 0 for row in found)
+    assert all(row["ratio"] > 0 and row["same"] > 0 for row in found)
 
 
 def test_well_mass(capsys: pytest.CaptureFixture[str]) -> None:
