@@ -262,7 +262,10 @@ def report_folder(folder: Path, out: Path, title: str = "", trajectory: int = 0)
     Data and runs are looked for where the forecasts say, or in the folder itself if everything was moved.
     """
     scores = load_scores(folder / "scores.json")
-    opened = open_forecasts(sorted((folder / "forecasts").glob("*.zarr")))
+    paths = sorted((folder / "forecasts").glob("*.zarr"))
+    if not paths:
+        raise DataError(f"{folder / 'forecasts'} has no forecasts: put those there that {folder} has the scores of")
+    opened = open_forecasts(paths)
     forecasts = {str(m): opened[str(m)] for m in scores["method"].values if str(m) in opened}
     if not forecasts:
         raise DataError(f"{folder}/scores.json has none of {', '.join(opened)}; make it again with `driftway evaluate`")

@@ -330,6 +330,8 @@ def test_a_report_shows_the_middle_section_of_three_axes_and_names_the_split(tmp
 
 def test_a_report_of_forecasts_that_were_not_scored_says_so(place: Path, scores: xr.Dataset, tmp_path: Path) -> None:
     save_scores(scores.isel(method=[0, 1]), tmp_path / "scores.json")
+    with pytest.raises(DataError, match=r"forecasts has no forecasts: put those there that .* has the scores of"):
+        report_folder(tmp_path, tmp_path / "report.html")
     shutil.copytree(place / "forecasts", tmp_path / "forecasts")
     with pytest.raises(DataError, match=r"has none of bridge, demo, deterministic, demo; make it again"):
         report_folder(tmp_path, tmp_path / "report.html")
