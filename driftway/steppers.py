@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -95,7 +96,8 @@ class Deterministic(LearnedStepper):
         return (self.step(batch.source, batch.conditioning) - batch.target).square().mean()
 
     def step(self, state: Tensor, conditioning: Conditioning = NOTHING, stream: Stream | None = None) -> Tensor:
-        y = _called(self.network, None, conditioning, self.known, state)
+        seen = _seen(self.network, self.known, conditioning, tuple(state.shape[2:]))
+        y = _called(self.network, None, seen, state)
         return state + y if self.residual else y
 
 
@@ -168,9 +170,10 @@ class Generative(LearnedStepper):
         z = self.noise.draw(x0, stream)
         if self.training and self.noise.follows:
             self._observe(batch, x0, z)
+        seen = batch._replace(conditioning=self._seen(batch.source, batch.conditioning))
         if not self.antithetic:
-            return self._loss_at(batch, x0, t, z)
-        return (self._loss_at(batch, x0, t, z) + self._loss_at(batch, x0, t, -z)) / 2
+            return self._loss_at(seen, x0, t, z)
+        return (self._loss_at(seen, x0, t, z) + self._loss_at(seen, x0, t, -z)) / 2
 
     def _of_samples(self, batch: Transition, stream: Stream) -> Tensor:
         """The fair CRPS of two samples."""
@@ -193,6 +196,7 @@ class Generative(LearnedStepper):
         self.noise.observe(few.target - bound.first_answer(z[:OBSERVED]))
 
     def _loss_at(self, batch: Transition, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """The squared error at one time and noise, of a batch with what the network sees of its conditioning."""
         x = self.interpolant.coefficients(t)(x0, batch.target, z)
         target = self.prediction.coefficients(self.interpolant, t)(x0, batch.target, z)
         return (self._predict(x, t, batch.source, x0, batch.conditioning) - target).square().mean()
@@ -213,42 +217,45 @@ class Generative(LearnedStepper):
         return self._bound(state, self.source(state, conditioning), conditioning)
 
     def _bound(self, state: Tensor, x0: Tensor, conditioning: Conditioning) -> Transport:
+        seen = self._seen(state, conditioning)
+
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            return self._predict(x, t.expand(len(x)), state, x0, conditioning)
+            return self._predict(x, t.expand(len(x)), state, x0, seen)
 
         return Transport(self.interpolant, self.prediction, predict, x0, self.noise)
 
-    def _predict(self, x: Tensor, t: Tensor, state: Tensor, x0: Tensor, conditioning: Conditioning) -> Tensor:
+    def _seen(self, state: Tensor, conditioning: Conditioning) -> Conditioning:
+        """What the network sees besides states, made once for all of its calls."""
+        return _seen(self.network, self.known, conditioning, tuple(state.shape[2:]))
+
+    def _predict(self, x: Tensor, t: Tensor, state: Tensor, x0: Tensor, seen: Conditioning) -> Tensor:
         scaled = expand(self.prediction.scale(self.interpolant, t), x) * x
         known = (state,) if self.guess is None else (state, x0)
         label = self.prediction.label(self.interpolant, t).to(x)
-        return _called(self.network, label, conditioning, self.known, scaled, *known)
+        return _called(self.network, label, seen, scaled, *known)
 
 
 def _scale(fields: int) -> Standardize | None:
     return Standardize(fields) if fields else None
 
 
-def _called(
-    network: Network,
-    label: Tensor | None,
-    conditioning: Conditioning,
-    scale: Standardize | None,
-    state: Tensor,
-    *others: Tensor,
-) -> Tensor:
-    """A network's answer to states on one grid, joined along channels, and to what is known besides.
+def _seen(network: Network, scale: Standardize | None, known: Conditioning, grid: tuple[int, ...]) -> Conditioning:
+    """What a network sees besides states: fields in standard deviations, on the states' grid or as they are.
 
-    Fields join the states on their grid, unless the network takes them apart (`fields_apart`), as they are.
+    Fields join the states on their grid, unless the network takes them apart (`fields_apart`).
     """
-    fields, params = conditioning.fields, conditioning.params
-    if fields is not None and scale is not None:
-        fields = scale.encode(fields)
+    if known.fields is None:
+        return known
+    fields = known.fields if scale is None else scale.encode(known.fields)
+    apart = getattr(network, "fields_apart", False)
+    return replace(known, fields=fields if apart else coarsen(fields, grid))
+
+
+def _called(network: Network, label: Tensor | None, seen: Conditioning, *states: Tensor) -> Tensor:
+    """A network's answer to states on one grid, joined along channels, and to what it sees besides."""
     if getattr(network, "fields_apart", False):
-        return network(_joined(state, *others), label, params, fields)
-    if fields is None:
-        return network(_joined(state, *others), label, params)
-    return network(_joined(state, *others, coarsen(fields, tuple(state.shape[2:]))), label, params)
+        return network(_joined(*states), label, seen.params, seen.fields)
+    return network(_joined(*states, *(() if seen.fields is None else (seen.fields,))), label, seen.params)
 
 
 def _joined(first: Tensor, *others: Tensor) -> Tensor:
