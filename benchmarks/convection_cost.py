@@ -50,7 +50,9 @@ def simulated(study: Study, *overrides: str) -> Preset:
     """The study's preset, with other numbers."""
     data = study.about.data
     assert data.preset is not None
-    return preset_named(data.preset, [*data.overrides, *overrides])
+    found = preset_named(data.preset, [*data.overrides, *overrides])
+    assert isinstance(found, Preset)
+    return found
 
 
 def emulators(study: Study) -> dict[str, Emulator]:
@@ -65,10 +67,7 @@ def emulators(study: Study) -> dict[str, Emulator]:
 
 def started(study: Study, rayleigh: float, start: float) -> tuple[RayleighBenard, Tensor]:
     """The study's solver at one Rayleigh number and Pr = 1, and three flows of it at a time."""
-    preset = preset_named(
-        study.about.data.preset, [*study.about.data.overrides, f"rayleigh=[{rayleigh}]", "prandtl=[1.0]"]
-    )
-    solver = preset.solver
+    solver = simulated(study, f"rayleigh=[{rayleigh}]", "prandtl=[1.0]").solver
     assert isinstance(solver, RayleighBenard)
     state = solver.initial(stream(0, "cost", rows=range(FLOWS)))
     for _ in range(round(start / solver.interval)):

@@ -17,7 +17,6 @@ from driftway.report.styling import INK, PALE, Look, Style, evenly, house_style,
 
 # a ratio inside this band is what the emulation literature accepts as calibrated
 CALIBRATED = (0.8, 1.1)
-TRUTH = Style("black")
 
 
 def encode(figure: Figure, kind: str, dpi: int = 130) -> bytes:
