@@ -60,9 +60,10 @@ def make(
     program = prepare({**about, "steps": preset.steps}, work / "program")
     writer.note({"exoplasim": program.version, "gas_constant": program.gas})
     lock = threading.Lock()
+    longest_first = sorted(preset.members, key=lambda member: -len(member.rows))
     makers = [
         Maker(preset, seed, member, program, work / f"run-{member.number:03d}", writer, advance, lock)
-        for member in preset.members
+        for member in longest_first
         if not writer.missing.isdisjoint(member.rows)
     ]
     with ThreadPoolExecutor(max(1, min(workers, len(makers)))) as pool:

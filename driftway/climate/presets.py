@@ -253,11 +253,12 @@ CLIMATES: dict[str, PlaSim] = {
     for preset in (
         PlaSim(
             "plasim-t21",
-            "Earth's climate by PlaSim on 32×64, 16 fields every six hours, 10 years: an hour with gfortran",
+            "Earth's climate by PlaSim on 32×64, 16 fields every six hours, 13 years: an hour with gfortran",
             truncation=21,
             timestep=45.0,
             variables=SMALL,
-            trajectories=Counts(8, 1, 1),
+            trajectories=Counts(10, 1, 2),
+            consecutive=5,
         ),
         PlaSim(
             "plasim-t42",
