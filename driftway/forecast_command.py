@@ -21,6 +21,7 @@ def forecast(
     trajectories: PositiveInt | None = None,
     batch: PositiveInt | None = None,
     start: NonNegativeInt = 0,
+    starts: PositiveInt | None = None,
     sampler: str | None = None,
     label: str | None = None,
     seed: NonNegativeInt = 0,
@@ -31,7 +32,7 @@ def forecast(
 ) -> Mapping[str, Any]:
     """Forecast an ensemble from states of a data set with a fitted run.
 
-    What is not given of leads, members, split, trajectories and batch is as the run's configuration has it
+    What is not given of leads, members, split, trajectories, starts and batch is as the run's configuration has it
     under `evaluation`.
 
     :param run: folder of a finished run
@@ -40,9 +41,10 @@ def forecast(
     :param leads: number of steps
     :param members: size of the ensemble
     :param split: which part of the data set
-    :param trajectories: how many initial states, at most all of the split
+    :param trajectories: how many, at most all of the split
     :param batch: rows that run together
-    :param start: frame of each trajectory to start from
+    :param start: first frame of each trajectory to start from
+    :param starts: how many frames to start from, evenly spaced
     :param sampler: YAML, e.g. "{type: euler_maruyama, steps: 2}"; the run's own by default
     :param label: its name in scores and plots, by default that of the folder
     :param seed: key of the noise
@@ -54,7 +56,8 @@ def forecast(
     from driftway.forecasting import forecast_run
     from driftway.schema import evaluation_of
 
-    given = {"leads": leads, "members": members, "split": split, "trajectories": trajectories, "batch": batch}
+    given = {"leads": leads, "members": members, "split": split, "trajectories": trajectories}
+    given |= {"starts": starts, "batch": batch}
     chosen = evaluation_of(run, {name: value for name, value in given.items() if value is not None}).model_dump()
     choices: dict[str, Any] = {"start": start, "sampler": sampler, "label": label, "seed": seed, "force": force}
     return forecast_run(run, data, out, **chosen, **choices, every=every, means=means, guard=guard)

@@ -17,6 +17,7 @@ from driftway.checkpoints import read_json
 from driftway.config import parse_value
 from driftway.data import Conditioning, Trajectories, open_data
 from driftway.data.layout import Layout
+from driftway.data.starts import begun, first_states, start_frames, start_names
 from driftway.data.summaries import Guard, PeriodMeans, bounds_of, months, stretches
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, naming
@@ -34,6 +35,7 @@ def forecast_run(
     split: str = "test",
     trajectories: int | None = None,
     start: int = 0,
+    starts: int = 1,
     sampler: str | Sampler | None = None,
     label: str | None = None,
     seed: int = 0,
@@ -43,55 +45,60 @@ def forecast_run(
     guard: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Forecast from one frame of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
+    """Forecast from states of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
 
-    members: one is made, whatever is asked for, where the run's stepper is not random; every: of the leads, each how
-    many-th is kept; means: `month`, or a number of leads: means of such periods are kept besides; guard: tell where
-    members leave what the training split spans. The forecast remembers run, data, split, start, sampler, network calls
-    and milliseconds per member and step, and where there is a calendar the dates of its initial states. One that was
-    stopped goes on when the same is asked for again.
+    start: the first frame; starts: how many, evenly spaced so that the data reach as far; members: one is made,
+    whatever is asked for, where the run's stepper is not random; every: of the leads, each how many-th is kept; means:
+    `month`, or a number of leads: means of such periods are kept besides; guard: tell where members leave what the
+    training split spans. The forecast remembers run, data, split, start, sampler, cost, and where there is a calendar
+    the dates of its initial states. One that was stopped goes on when the same is asked for again.
     """
-    chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
-    emulator = Emulator.load(run).with_sampler(chosen)
+    emulator = Emulator.load(run).with_sampler(_sampler(sampler) if isinstance(sampler, str) else sampler)
     with naming(data):
-        part = _part(emulator, data, split, trajectories)
-        states = initial_states(emulator.layout, part, start)
-        stride = stride_of(emulator.layout, part)
+        whole = _part(emulator, data, split, trajectories)
+        stride = stride_of(emulator.layout, whole)
+        frames = start_frames(whole.shape[1], leads * stride, starts, start)
+        part, called = begun(whole, frames), start_names(split, whole.shape[0], frames)
+        states = initial_states(emulator.layout, part, called)
     origin = {
         "label": label or out.stem,
         "run": str(run.resolve()),
         "data": str(data.resolve()),
-        **_start(part, split, start, states),
+        **_start(part, split, frames, states),
         "stride": stride * every,
         "sampler": repr(getattr(emulator.stepper, "sampler", None)),
     }
-    about, began = {**origin, **cost(emulator)}, time.perf_counter()
+    began = time.perf_counter()
     made = emulator.forecast(
         states,
         leads,
         members if getattr(emulator.stepper, "random", True) else min(members, 1),
         seed=seed,
         batch=batch,
-        keys=[f"{split} {row}, frame {start}" for row in range(len(states))],
-        conditioning=lambda lead: _known(part, start + (lead - 1) * stride, stride),
+        keys=called,
+        conditioning=lambda lead: _known(part, (lead - 1) * stride, stride),
         out=out,
         force=force,
-        attributes=about,
+        attributes={**origin, **cost(emulator)},
         every=every,
-        summaries=[*_means(means, part, start, leads, stride), *([_guard(data)] if guard else [])],
+        summaries=[*_means(means, part, leads, stride), *([_guard(data)] if guard else [])],
         key=_key(run, origin, leads, members, seed, batch, every, means, guard),
     )
-    said = {name: made.attrs[name] for name in SAID if name in made.attrs}
-    return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **cost_of(about), **said}
+    return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **_said(made.attrs)}
 
 
-def _start(part: Trajectories, split: str, start: int, states: np.ndarray) -> dict[str, Any]:
+def _said(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a forecast cost and what its guard found, of all that it says of itself."""
+    return {name: attributes[name] for name in (*COST, *SAID) if name in attributes}
+
+
+def _start(part: Trajectories, split: str, frames: Sequence[int], states: np.ndarray) -> dict[str, Any]:
     """What tells the initial states of a forecast, with their dates where there is a calendar."""
+    start = list(frames) if len(frames) > 1 else frames[0]
     found = {"split": split, "start": start, "initial": digest_of(states)}
     if part.calendar is None:
         return found
-    hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
-    return {**found, "initial_times": [part.calendar.date(hour) for hour in hours]}
+    return {**found, "initial_times": [part.calendar.date(hour) for hour in part.calendar.starts]}
 
 
 def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) -> Trajectories:
@@ -101,7 +108,7 @@ def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) 
     return part if trajectories is None else part.select(range(min(trajectories, part.shape[0])))
 
 
-def _means(means: str | None, part: Trajectories, start: int, leads: int, stride: int) -> list[PeriodMeans]:
+def _means(means: str | None, part: Trajectories, leads: int, stride: int) -> list[PeriodMeans]:
     """What gathers the means of months, or of periods of a number of leads, if either is asked for."""
     if means is None:
         return []
@@ -111,7 +118,7 @@ def _means(means: str | None, part: Trajectories, start: int, leads: int, stride
         raise ConfigError(f"--means: should be 'month' or a number of leads, got {means!r}")
     if part.calendar is None:
         raise ConfigError("--means month: the data have no calendar; give a number of leads in place of 'month'")
-    elapsed = part.dt * (start + stride * np.arange(1, leads + 1))
+    elapsed = part.dt * stride * np.arange(1, leads + 1)
     return [PeriodMeans(months(part.calendar, elapsed, part.time_units))]
 
 
@@ -143,8 +150,8 @@ def stride_of(layout: Layout, data: Trajectories) -> int:
     return stride
 
 
-def initial_states(layout: Layout, part: Trajectories, start: int) -> np.ndarray:
-    """One frame of each trajectory (N, C, *S), checked against what an emulator was fitted to."""
+def initial_states(layout: Layout, part: Trajectories, called: Sequence[str]) -> np.ndarray:
+    """The first frame of each trajectory (N, C, *S), each with a name, checked against what was fitted to."""
     found = (len(part.fields), *(len(axis) for axis in part.axes))
     if part.fields.names != layout.fields.names or found != layout.shape:
         raise DataError(
@@ -154,15 +161,13 @@ def initial_states(layout: Layout, part: Trajectories, start: int) -> np.ndarray
     what = layout.difference(Layout(part.fields, part.axes, part.dt, part.time_units))
     if what:
         raise DataError(f"the data's {what} are not those the emulator was fitted to: choose data of the same {what}")
-    if not 0 <= start < part.shape[1]:
-        raise ConfigError(f"start {start} lies outside the {part.shape[1]} frames of the data")
-    states = np.asarray(part.window(start, 1).states)[:, 0]
+    states = first_states(part)
     bad = np.argwhere(~np.isfinite(states))
     if len(bad):
         row, channel = bad[0][:2]
         raise DataError(
-            f"field '{layout.fields.names[channel]}' holds {states[tuple(bad[0])]} in initial state {row}, frame "
-            f"{start}: fill it, or choose another start or split"
+            f"field '{layout.fields.names[channel]}' holds {states[tuple(bad[0])]} in the initial state {called[row]}: "
+            "fill it, or choose another start or split"
         )
     return states
 
@@ -180,11 +185,6 @@ def digest_of(states: np.ndarray) -> str:
 
 SAID = ("beyond", "diverged", "drifting")
 COST = ("calls", "parameters", "ms_per_step")
-
-
-def cost_of(attributes: Mapping[str, Any]) -> dict[str, float]:
-    """The cost among what a forecast says of itself."""
-    return {name: attributes[name] for name in COST if name in attributes}
 
 
 @torch.no_grad()

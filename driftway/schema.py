@@ -84,7 +84,7 @@ class DataSection(Section):
 class ValidationSection(Section):
     """Short forecasts of the validation split while training."""
 
-    trajectories: int = Field(default=8, ge=1, description="how many, at most all of the split")
+    trajectories: int = Field(default=8, ge=1, description="initial states, if the split has room for them")
     leads: int = Field(default=10, ge=1, description="steps of each")
     members: int = Field(default=1, ge=1, description="ensemble members of each, if the stepper is random")
 
@@ -118,7 +118,8 @@ class EvaluationSection(Section):
 
     leads: int = Field(default=20, ge=1, description="steps of each forecast")
     members: int = Field(default=16, ge=1, description="ensemble members")
-    trajectories: int | None = Field(default=None, ge=1, description="initial states; null: all of the split")
+    trajectories: int | None = Field(default=None, ge=1, description="how many of the split; null: all")
+    starts: int = Field(default=1, ge=1, description="initial states of each trajectory, evenly spaced")
     split: Literal["train", "valid", "test"] = Field(default="test", description="part of the data set")
     batch: int = Field(default=64, ge=1, description="states that are stepped at once")
 

@@ -18,6 +18,7 @@ from driftway.data import Trajectories, open_data
 from driftway.data.axes import Axis
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
+from driftway.data.starts import begun, first_states
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
 from driftway.evaluation import score
@@ -88,19 +89,18 @@ def matching_truth(forecasts: Mapping[str, xr.Dataset], data: Trajectories) -> t
         for key, mine, its in zip(Origin._fields, origin, other, strict=True):
             if mine != its:
                 raise DataError(f"forecasts '{first}' and '{name}' differ in {key}, {mine} and {its}; score them apart")
-    part = data.split(origin.split)
-    part = part.select(range(min(origin.trajectories, part.shape[0])))
-    if origin.initial and digest_of(_initial_states(part, origin.start)) != origin.initial:
+    part = begun_in(data, origin)
+    if origin.initial and digest_of(first_states(part)) != origin.initial:
         raise DataError(f"forecast '{first}' did not start from these data: give --data what it was made from")
     layout = Layout(part.fields, part.axes, part.dt * origin.stride, part.time_units)
-    return truth_for(part, origin.start, origin.leads, origin.stride), layout
+    return truth_for(part, origin.leads, origin.stride), layout
 
 
 class Origin(NamedTuple):
     """Which states a forecast started from, and how far it went."""
 
     split: str
-    start: int
+    start: int | tuple[int, ...]
     stride: int
     initial: str
     leads: int
@@ -111,17 +111,28 @@ def _origin(name: str, forecast: xr.Dataset) -> Origin:
     known = [forecast.attrs.get(key) for key in ("split", "start", "stride")]
     if None in known:
         raise DataError(f"forecast '{name}' does not say what it started from; make it with `driftway forecast`")
-    split, start, stride = map(str, known)
-    initial = str(forecast.attrs.get("initial", ""))
-    return Origin(split, int(start), int(stride), initial, forecast.sizes["lead_time"], forecast.sizes["trajectory"])
+    split, start, stride = known
+    frames = tuple(np.atleast_1d(start).tolist())
+    initial, sizes = str(forecast.attrs.get("initial", "")), forecast.sizes
+    first = frames if len(frames) > 1 else frames[0]
+    return Origin(split, first, int(stride), initial, sizes["lead_time"], sizes["trajectory"])
 
 
-def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr.Dataset:
-    """What the forecast of `leads` steps from frame `start` is compared with: (trajectory, lead_time, *axes)."""
-    last = start + leads * stride
+def begun_in(data: Trajectories, origin: Origin) -> Trajectories:
+    """The trajectories of a data set that forecasts of this origin are of, from their initial states on."""
+    part, frames = data.split(origin.split), np.atleast_1d(origin.start).tolist()
+    count = origin.trajectories // len(frames)
+    return begun(part.select(range(min(count, part.shape[0]))), frames)
+
+
+def truth_for(part: Trajectories, leads: int, stride: int = 1) -> xr.Dataset:
+    """What a forecast of `leads` steps from the first frame is compared with: (trajectory, lead_time, *axes)."""
+    last = leads * stride
     if last >= part.shape[1]:
-        raise DataError(f"{leads} leads from frame {start} need {last + 1} frames; the data have {part.shape[1]}")
-    window = part.window(start, last - start + 1).load()
+        raise DataError(
+            f"{leads} leads of {stride} frames need {last + 1}; there are {part.shape[1]} from the start on"
+        )
+    window = part.window(0, last + 1).load()
     states = np.asarray(window.states)[:, stride::stride]
     layout = Layout(part.fields, part.axes, part.dt * stride, part.time_units)
     dims = ("trajectory", "lead_time", *(axis.name for axis in part.axes))
@@ -143,16 +154,17 @@ def references(
     forecasts: Mapping[str, xr.Dataset], data: Trajectories, truth: xr.Dataset, layout: Layout
 ) -> dict[str, xr.Dataset]:
     """What any forecast is measured against: persistence, climatology, and the truth encoded and decoded."""
-    first = next(iter(forecasts.values())).attrs
-    rows = np.arange(truth.sizes["trajectory"])
-    params = data.split(str(first["split"])).fixed(rows)
-    found = baselines(data, str(first["split"]), int(first["start"]), truth, layout)
-    return {**found, **floors(run_names(forecasts), truth, params)}
+    part = begun_in(data, _origin(*next(iter(forecasts.items()))))
+    params = part.fixed(np.arange(part.shape[0]))
+    return {**baselines(data, part, truth, layout), **floors(run_names(forecasts), truth, params)}
 
 
-def baselines(data: Trajectories, split: str, start: int, truth: xr.Dataset, layout: Layout) -> dict[str, xr.Dataset]:
-    """The forecasts that need no training: persistence and, where there is a training split, climatology."""
-    states = _initial_states(data.split(split).select(range(truth.sizes["trajectory"])), start)
+def baselines(data: Trajectories, part: Trajectories, truth: xr.Dataset, layout: Layout) -> dict[str, xr.Dataset]:
+    """The forecasts that need no training: persistence and, where `data` has a training split, climatology.
+
+    part: the trajectories that are forecast, from their initial states on
+    """
+    states = first_states(part)
     steppers: dict[str, Stepper] = {"persistence": Persistence()}
     if data.splits is None or "train" in data.splits:
         steppers["climatology"] = Climatology(_mean_state(data))
@@ -170,10 +182,6 @@ def floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | No
     title = REFERENCES[-1]
     names = {name: title if len(different) == 1 else f"{title}, {name}" for name in different}
     return {names[name]: floor(emulator, truth, params) for name, emulator in different.items()}
-
-
-def _initial_states(part: Trajectories, start: int) -> np.ndarray:
-    return np.asarray(part.window(start, 1).states)[:, 0]
 
 
 def _mean_state(data: Trajectories) -> torch.Tensor:
@@ -284,6 +292,11 @@ def report_folder(folder: Path, out: Path, title: str = "", trajectory: int = 0)
     )
 
 
+def _frames(start: Any) -> str:
+    frames = np.atleast_1d(start).tolist()
+    return f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames))}"
+
+
 def _data_of(forecasts: Mapping[str, xr.Dataset], folder: Path) -> Path:
     recorded = str(next(iter(forecasts.values())).attrs["data"])
     found = _now(recorded, folder)
@@ -323,7 +336,7 @@ def _facts(data: Trajectories, source: Path, forecasts: Mapping[str, xr.Dataset]
     return {
         "data": str(source),
         "fingerprint": data.fingerprint(),
-        "initial states": f"frame {first['start']} of each trajectory of the split '{first['split']}'",
+        "initial states": f"{_frames(first['start'])} of each trajectory of the split '{first['split']}'",
         "commands": sorted({str(m["command"]) for m in fitted.values() if "command" in m}),
         "fitted": [
             f"{name}: {m.get('started')}, {m.get('seconds')} s, seed {m.get('seed')}" for name, m in fitted.items()

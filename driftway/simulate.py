@@ -42,7 +42,7 @@ def make_data(
 def _solve(preset: Preset, seed: int, out: Path, force: bool) -> None:
     """The trajectories of a solver, chunk by chunk."""
     total = sum(preset.trajectories)
-    with write_zarr(out, _template(preset, seed), force, resume=True) as writer:
+    with write_zarr(out, template_of(preset, seed), force, resume=True) as writer:
         rows = _to_do(total, preset.solver.chunk, writer.missing)
         done = (total - len(rows)) * preset.steps
         with progress(f"simulating {preset.name}", total * preset.steps, done) as task:
@@ -53,13 +53,18 @@ def _solve(preset: Preset, seed: int, out: Path, force: bool) -> None:
 
 def _run(preset: PlaSim, seed: int, out: Path, force: bool) -> None:
     """The trajectories of a climate model, run by run."""
-    with write_zarr(out, preset.template({"seed": seed, "driftway": __version__}), force, resume=True) as writer:
+    with write_zarr(out, template_of(preset, seed), force, resume=True) as writer:
         total, left = preset.states(range(len(preset.splits))), preset.states(writer.missing)
         with progress(f"simulating {preset.name}", total, total - left) as task:
             make_climate(preset, seed, writer, writer.folder / WORK, task.advance, processors())
 
 
 MAKERS: Mapping[type, Callable[[Any, int, Path, bool], None]] = {Preset: _solve, PlaSim: _run}
+
+
+def template_of(preset: AnyPreset, seed: int = 0) -> Trajectories:
+    """The data set that a preset would make, without its numbers."""
+    return next(template for kind, template in TEMPLATES.items() if isinstance(preset, kind))(preset, seed)
 
 
 def _to_do(total: int, chunk: int, missing: Set[int]) -> list[int]:
@@ -89,7 +94,7 @@ def preset_named(name: str, overrides: Sequence[str] = ()) -> AnyPreset:
     return KNOWN[name].override(numbers)
 
 
-def _template(preset: Preset, seed: int) -> Trajectories:
+def _of_solver(preset: Preset, seed: int) -> Trajectories:
     shape = (sum(preset.trajectories), preset.frames, len(preset.fields), *(len(axis) for axis in preset.axes))
     origin = {"preset": preset.name, "solver": repr(preset.solver), "burn_in": preset.burn_in, "seed": seed}
     return Trajectories(
@@ -102,3 +107,10 @@ def _template(preset: Preset, seed: int) -> Trajectories:
         splits=preset.splits,
         attributes={**origin, "driftway": __version__},
     )
+
+
+def _of_climate(preset: PlaSim, seed: int) -> Trajectories:
+    return preset.template({"seed": seed, "driftway": __version__})
+
+
+TEMPLATES: Mapping[type, Callable[[Any, int], Trajectories]] = {Preset: _of_solver, PlaSim: _of_climate}

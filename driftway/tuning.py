@@ -23,6 +23,7 @@ from driftway.candidates import candidates, in_short
 from driftway.checkpoints import read_json
 from driftway.data import Trajectories, open_data
 from driftway.data.layout import Layout
+from driftway.data.starts import begun, start_frames, start_names
 from driftway.data.trajectories import Conditioning
 from driftway.emulator import Emulator, Known
 from driftway.errors import ConfigError, DataError, naming
@@ -103,29 +104,14 @@ class Cases(NamedTuple):
 def _cases(layout: Layout, part: Trajectories, leads: int, starts: int, split: str) -> Cases:
     stride = stride_of(layout, part)
     frames = start_frames(part.shape[1], leads * stride, starts)
-    count = part.shape[0]
-    rows, times = np.tile(np.arange(count), len(frames)), np.repeat(frames, count)
+    every = begun(part, frames)
+    rows = np.arange(every.shape[0])
 
     def known(lead: int) -> Conditioning:
-        return part.conditioning(rows, times + (lead - 1) * stride, stride)
+        return every.conditioning(rows, np.full(len(rows), (lead - 1) * stride), stride)
 
-    truths = [truth_for(part, start, leads, stride) for start in frames]
-    return Cases(
-        np.concatenate([initial_states(layout, part, start) for start in frames]),
-        [f"{split} {row}, frame {start}" for start in frames for row in range(count)],
-        known,
-        xr.concat(truths, "trajectory"),
-    )
-
-
-def start_frames(frames: int, span: int, starts: int) -> list[int]:
-    """`starts` different frames, evenly spaced, each with `span` more behind it; frame 0 alone where none has."""
-    last = frames - 1 - span
-    if last < 0:
-        return [0]
-    if starts > last + 1:
-        raise ConfigError(f"{starts} starts with {span} frames ahead do not fit into {frames}: give at most {last + 1}")
-    return np.linspace(0, last if starts > 1 else 0, starts).astype(int).tolist()
+    called = start_names(split, part.shape[0], frames)
+    return Cases(initial_states(layout, every, called), called, known, truth_for(every, leads, stride))
 
 
 def _about(emulator: Emulator, sampler: Sampler) -> Record:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from driftway.calculus import weights
 from driftway.codecs import Chain
 from driftway.data import Trajectories
+from driftway.data.starts import start_frames
 from driftway.data.trajectories import Transition
 from driftway.emulator import repeated
 from driftway.errors import DataError
@@ -57,7 +58,9 @@ class Rollouts:
         count, leads = min(settings.trajectories, valid.shape[0]), min(settings.leads, (valid.shape[1] - 1) // stride)
         if leads < 1:
             raise DataError(f"validation trajectories have {valid.shape[1]} frames, too few for one step of {stride}")
-        self.data = valid.select(range(count)).window(0, leads * stride + 1).load()
+        apart = (valid.shape[1] - 1) // (leads * stride)
+        starts = start_frames(valid.shape[1], leads * stride, min(-(-settings.trajectories // count), apart))
+        self.data = valid.select(range(count)).windows(starts, leads * stride + 1).load()
         frames = torch.from_numpy(np.asarray(self.data.states))[:, ::stride]
         self.states: Tensor = codec.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         self.stride, self.members, self.seed = stride, settings.members, seed

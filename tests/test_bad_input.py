@@ -126,7 +126,7 @@ def test_nan_in_an_initial_state_is_named_and_no_forecast_is_made(place, tmp_pat
     data = changed(place, tmp_path / "nan.zarr", put(np.inf, 0, 2, 0, 3))
     out = tmp_path / "f.zarr"
     line = refused(3, *forecast(place, place / "run", out, "--data", str(data), "--start", "2"))
-    assert f"{data}: field 'u' holds inf in initial state 0, frame 2" in line and "another start" in line
+    assert f"{data}: field 'u' holds inf in the initial state test 0, frame 2" in line and "another start" in line
     assert not out.exists()
 
 
@@ -180,7 +180,7 @@ def test_more_leads_than_the_data_have_frames_are_refused(place, tmp_path, refus
     out = tmp_path / "long.zarr"
     assert main(forecast(place, place / "run", out, "--leads", "20")) == 0
     line = refused(3, "evaluate", out, "--data", place / "chaos.zarr", "--out", tmp_path / "scores.json")
-    assert "20 leads from frame 0 need 21 frames; the data have 13" in line
+    assert "20 leads of 1 frames need 21; there are 13" in line
 
 
 def test_an_initial_state_outside_the_data_is_refused(place, tmp_path, refused):

@@ -39,7 +39,7 @@ evaluate FORECASTS... --data --out=scores.json
 fit autoencoder CONFIG [OVERRIDES...] --out=None --resume=False --force=False
 fit stepper CONFIG [OVERRIDES...] --out=None --resume=False --force=False
 forecast RUN --data --out --leads=None --members=None --split=None --trajectories=None --batch=None --start=0 \
---sampler=None --label=None --seed=0 --every=1 --means=None --guard=False --force=False
+--starts=None --sampler=None --label=None --seed=0 --every=1 --means=None --guard=False --force=False
 report FOLDER --out=None
 study plan FILE --workers=None --scheduler=None
 study report FOLDER --out=None

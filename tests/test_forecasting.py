@@ -153,7 +153,7 @@ def test_what_cannot_be_forecast_is_an_error_and_writes_nothing(place: Path, tmp
         DataError, match=r"other.zarr: the emulator takes u, v on \(16,\), the data hold u, v on \(8,\)"
     ):
         forecast_run(place / "run", other, out, leads=1, members=1)
-    with pytest.raises(DataError, match=r"damaged.zarr: field 'v' holds nan in initial state 0, frame 0"):
+    with pytest.raises(DataError, match=r"damaged.zarr: field 'v' holds nan in the initial state test 0, frame 0"):
         forecast_run(place / "run", damaged, out, leads=1, members=1)
     with pytest.raises(DataError, match="is not the folder of a finished run"):
         forecast_run(tmp_path, place / "known.zarr", out, leads=1, members=1)

@@ -56,6 +56,7 @@ VALUES = {
     "evaluation.leads": 3,
     "evaluation.members": 4,
     "evaluation.trajectories": 5,
+    "evaluation.starts": 2,
     "evaluation.split": "valid",
     "evaluation.batch": 6,
 }

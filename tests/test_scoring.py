@@ -16,6 +16,7 @@ import xarray as xr
 from driftway.codecs import Identity
 from driftway.data import Axis, Fields, Trajectories, open_data, save_zarr
 from driftway.data.layout import Layout
+from driftway.data.starts import begun
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError, StorageError
 from driftway.forecasting import forecast_run
@@ -103,7 +104,7 @@ def persistent(data: Path, out: Path, **attributes: Any) -> Path:
 @pytest.mark.parametrize(("start", "stride"), [(0, 1), (2, 1), (1, 2)])
 def test_truth_at_lead_k_is_the_frame_k_strides_after_the_start(start: int, stride: int) -> None:
     part = waves().split("test")
-    truth = truth_for(part, start, 3, stride)
+    truth = truth_for(begun(part, [start]), 3, stride)
     for k in range(3):
         expected = part.states[:, start + (k + 1) * stride, 0]
         np.testing.assert_array_equal(truth["u"].isel(lead_time=k).values, expected)
@@ -112,8 +113,8 @@ def test_truth_at_lead_k_is_the_frame_k_strides_after_the_start(start: int, stri
 
 
 def test_leads_beyond_the_data_are_refused() -> None:
-    with pytest.raises(DataError, match="5 leads from frame 4 need 10 frames; the data have 9"):
-        truth_for(waves().split("test"), 4, 5)
+    with pytest.raises(DataError, match="5 leads of 1 frames need 6; there are 5"):
+        truth_for(waves().split("test").window(4, 5), 5)
 
 
 def test_persistence_and_climatology_are_rows_beside_the_forecasts(place: Path, scores: xr.Dataset) -> None:
@@ -174,7 +175,7 @@ class Lossy(Identity):
 
 def test_the_floor_decodes_each_trajectory_with_its_own_parameters() -> None:
     part = waves().split("test")
-    truth, params = truth_for(part, 0, LEADS), torch.arange(float(TESTS))[:, None]
+    truth, params = truth_for(part, LEADS), torch.arange(float(TESTS))[:, None]
     emulator = Emulator(Lossy(), Persistence(), Layout(part.fields, part.axes, part.dt))
     error = floor(emulator, truth, params)["u"].isel(realization=0) - truth["u"]
     np.testing.assert_allclose(error.mean(("lead_time", "y", "x")), np.arange(TESTS), atol=1e-5)
@@ -341,9 +342,6 @@ def test_data_without_a_training_split_have_no_climatology() -> None:
     data = small.known_trajectories()
     layout = Layout(data.fields, data.axes, data.dt)
     held = replace(data, splits=("test",) * 10)
-    truth = truth_for(held.split("test"), 0, 3, 1)
-    assert set(baselines(held, "test", 0, truth, layout)) == {"persistence"}
-    assert set(baselines(data, "test", 0, truth_for(data.split("test"), 0, 3, 1), layout)) == {
-        "persistence",
-        "climatology",
-    }
+    part, truth = held.split("test"), truth_for(held.split("test"), 3)
+    assert set(baselines(held, part, truth, layout)) == {"persistence"}
+    assert set(baselines(data, part, truth, layout)) == {"persistence", "climatology"}

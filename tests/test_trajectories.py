@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftway.data import Axis, Fields, Trajectories, states, unwritten
+from driftway.data.calendar import Calendar
 from driftway.data.layout import Layout
 from driftway.data.states import Lazy
 from driftway.data.trajectories import SPLITS, coarsen
@@ -208,6 +209,24 @@ def test_select_window_and_stride_keep_everything_together(lazy: bool) -> None:
     assert np.array_equal(part.forcing["wind"], whole.forcing["wind"][1:7:2])
     assert all(part.static[name] is whole.static[name] for name in whole.static)
     assert isinstance(part.load().states, np.ndarray)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_windows_are_trajectories_of_their_own_with_all_that_is_known_of_them(lazy: bool) -> None:
+    whole = replace(example(), calendar=Calendar((0.0, 5.0, 100.0, 2000.0, 8759.0)))
+    data = replace(whole, states=Lazy(Counted(whole.states))) if lazy else whole
+    found = data.stride(2).windows([1, 0], 2)
+    assert found.shape[:2] == (10, 2) and found.splits == whole.splits * 2
+    rows, times = np.arange(10), np.zeros(10, int)
+    for row, (frame, old) in enumerate((frame, old) for frame in (2, 0) for old in range(5)):
+        for t in range(2):
+            state = np.asarray(found.states[[row], [t]])
+            assert np.array_equal(state, whole.states[[old], [frame + 2 * t]])
+        known = whole.conditioning(np.array([old]), np.array([frame]), 2)
+        ours = found.conditioning(rows, times)
+        assert torch.equal(ours.fields[row], known.fields[0]) and torch.equal(ours.params[row], known.params[0])
+    again = found.select([7, 1]).window(1, 1)
+    assert np.array_equal(np.asarray(again.states)[:, 0], whole.states[[2, 1], [2, 4]])
 
 
 def test_frames_that_are_not_there_are_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,12 +31,22 @@ class Reader(Protocol):
 
 
 class Lazy:
-    """States (N, T, C, *S) on disk that are indexed like an array and read only when they are looked at."""
+    """States (N, T, C, *S) on disk that are indexed like an array and read only when they are looked at.
 
-    def __init__(self, reader: Reader, rows: np.ndarray | None = None, times: np.ndarray | None = None):
+    State (i, t) is frame first[i] + times[t] of the stored trajectory rows[i].
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        rows: np.ndarray | None = None,
+        times: np.ndarray | None = None,
+        first: np.ndarray | None = None,
+    ):
         self.reader = reader
         self.rows = np.arange(reader.shape[0]) if rows is None else rows
         self.times = np.arange(reader.shape[1]) if times is None else times
+        self.first = np.zeros_like(self.rows) if first is None else first
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,10 +57,10 @@ class Lazy:
         rows, times = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
         if isinstance(times, slice):
             if isinstance(rows, slice) or np.ndim(rows) == 1:
-                return Lazy(self.reader, self.rows[rows], self.times[times])
+                return Lazy(self.reader, self.rows[rows], self.times[times], self.first[rows])
         elif not isinstance(rows, slice) and np.ndim(rows) == np.ndim(times) == 1 and len(rows) == len(times):
             frames = np.empty((len(rows), *self.shape[2:]), np.float32)
-            self._fill(frames, self.rows[rows], self.times[times])
+            self._fill(frames, self.rows[rows], self.first[rows] + self.times[times])
             return frames
         raise TypeError(
             "states on disk take [rows], [rows, slice] or two lists of one length; `load()` takes any index"
@@ -57,9 +68,15 @@ class Lazy:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         states = np.empty(self.shape, np.float32)
-        for out, row in zip(states, self.rows, strict=True):
-            self._fill(out, np.full(len(self.times), row), self.times)
+        for out, row, first in zip(states, self.rows, self.first, strict=True):
+            self._fill(out, np.full(len(self.times), row), first + self.times)
         return states if dtype is None else states.astype(dtype, copy=False)
+
+    def windows(self, frames: Sequence[int], length: int) -> Lazy:
+        """All trajectories from one frame on, then all from the next one, `length` frames each."""
+        begun = [self.first + self.times[frame] - self.times[0] for frame in frames]
+        rows = np.tile(self.rows, len(frames))
+        return Lazy(self.reader, rows, self.times[:length], np.concatenate(begun))
 
     def _fill(self, out: np.ndarray, rows: np.ndarray, times: np.ndarray) -> None:
         """out[i] = frame times[i] of trajectory rows[i]; neighbours, and what is stored as one, are read together."""

@@ -184,6 +184,28 @@ class Trajectories:
             raise DataError(f"frames {start} … {start + length - 1} lie outside the {self.shape[1]} that there are")
         return self._at(slice(start, start + length))
 
+    def windows(self, frames: Sequence[int], length: int) -> Trajectories:
+        """Frames f … f + length − 1 as trajectories of their own: all that begin at the first f, then at the next."""
+        parts = [self.window(frame, length) for frame in frames]
+        if len(parts) < 2:
+            return parts[0]
+        lazy = isinstance(self.states, Lazy)
+        dated = [part.calendar for part in parts if part.calendar is not None]
+        return replace(
+            parts[0].select(np.tile(np.arange(self.shape[0]), len(frames))),
+            states=self.states.windows(frames, length) if lazy else np.concatenate([part.states for part in parts]),
+            forcing=self.forcing if self.forcing_recurs else _one_after_another([part._moved() for part in parts]),
+            digest=self._derived("windows", (list(frames), length)),
+            calendar=replace(dated[0], starts=sum((calendar.starts for calendar in dated), ())) if dated else None,
+        )
+
+    def _moved(self) -> dict[str, np.ndarray]:
+        """Forcing of each trajectory, which most often is the same."""
+        return {
+            name: values if self._own(values, 1) else np.broadcast_to(values, (self.shape[0], *values.shape))
+            for name, values in self.forcing.items()
+        }
+
     def stride(self, step: int) -> Trajectories:
         """Every step-th frame; dt grows with it."""
         if step < 1:
@@ -258,6 +280,10 @@ class Trajectories:
 
     def _derived(self, kind: str, what: Any) -> str:
         return hashlib.sha256(repr((self.digest, kind, what)).encode()).hexdigest() if self.digest else ""
+
+
+def _one_after_another(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _trial(study: Study, row: Row, unit: Unit) -> float:
     tuning = study.about.tuning
     assert tuning is not None
     members = tuning.members if row.generative else 1
-    judging = _forecasts(unit, tuning.trajectories, tuning.leads, members)
+    judging = _forecasts(unit, tuning.trajectories * tuning.starts, tuning.leads, members)
     return _training(row, unit, tuning.steps or row.experiment.training.steps) + judging
 
 
@@ -106,7 +106,7 @@ def _score(study: Study, row: Row, unit: Unit) -> float:
     evaluation = row.experiment.evaluation
     states = evaluation.trajectories or getattr(shape_of(study).trajectories, evaluation.split)
     members = evaluation.members if row.generative else 1
-    return _forecasts(unit, states, evaluation.leads, members)
+    return _forecasts(unit, states * evaluation.starts, evaluation.leads, members)
 
 
 def _curve(study: Study, row: Row, unit: Unit) -> float:
@@ -114,7 +114,7 @@ def _curve(study: Study, row: Row, unit: Unit) -> float:
     assert curves is not None
     own = build_sampler(sampler_of(row.experiment.stepper)).steps
     dials = [change.get("steps", own) for dial in row.dials for _, change in expand_dial(dial)[1]]
-    rows = curves.trajectories * curves.leads * curves.members
+    rows = curves.trajectories * curves.starts * curves.leads * curves.members
     fixed = unit.forecast - unit.sampling + unit.score
     return sum(rows * (fixed + unit.sampling * steps / own) for steps in (*curves.steps, *dials))
 
@@ -156,7 +156,7 @@ def _row_unit(study: Study, name: str) -> Unit:
     transitions = _random(shape, tuple(encoded.shape[1:]))
     training = _training_step(built.stepper, transitions, row.experiment) if row.network == name else 0.0
     checked = row.experiment.training.validation
-    rows = min(checked.trajectories, shape.trajectories.valid) * (checked.members if row.generative else 1)
+    rows = checked.trajectories * (checked.members if row.generative else 1)
     leads = min(checked.leads, shape.frames - 1)
     validation = leads * _steps(built, encoded, rows, _known(shape, rows)) if row.network == name else 0.0
     members = row.experiment.evaluation.members if row.generative else 1

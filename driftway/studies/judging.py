@@ -18,6 +18,7 @@ import xarray as xr
 from driftway.data import Trajectories, open_data
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
+from driftway.data.starts import begun, start_frames
 from driftway.evaluation import score
 from driftway.forecasting import COST, forecast_run
 from driftway.report.pictures import Case
@@ -45,8 +46,7 @@ def judge(
     label: different for those that judge one run at a time; stride: frames of the data in one step; picture: where to
     keep the forecast from the first initial state
     """
-    part = _part(open_data(data), judged)
-    truth, layout = _truth(part, judged, stride)
+    truth, layout = _truth(_part(open_data(data), judged, stride), judged, stride)
     if not finished(run):
         return _costs(score({label: truth.expand_dims("realization") * np.nan}, truth, layout), {})
     scratch = run / f"forecast-{label}.zarr"
@@ -60,7 +60,7 @@ def judge(
         found = score({label: forecast}, truth, layout)
         costs = {name: forecast.attrs[name] for name in COST if name in forecast.attrs}
         if picture is not None:
-            forecast_run(run, data, picture, **{**settings, "trajectories": 1})
+            forecast_run(run, data, picture, **{**settings, "trajectories": 1, "starts": 1})
         return _costs(found, {**costs, "forecast_seconds": seconds, "peak_memory": memory[0]})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -71,7 +71,7 @@ def mean_crps(found: xr.Dataset, data: Path, judged: EvaluationSection, stride: 
 
     Infinite where a forecast diverged: a mean over the leads before would be that of a short forecast.
     """
-    scales = field_scales(*_truth(_part(open_data(data), judged), judged, stride))
+    scales = field_scales(*_truth(_part(open_data(data), judged, stride), judged, stride))
     mean = float((found["crps"] / scales).mean(skipna=False))
     return mean if math.isfinite(mean) else math.inf
 
@@ -81,11 +81,11 @@ def judge_references(
 ) -> dict[str, xr.Dataset]:
     """Scores of persistence, climatology and the truth through the autoencoders of runs (folder → name)."""
     whole = open_data(data)
-    part = _part(whole, judged)
+    part = _part(whole, judged, stride)
     truth, layout = _truth(part, judged, stride)
     rows = np.arange(part.shape[0])
     params = part.fixed(rows)
-    beside = {**baselines(whole, judged.split, 0, truth, layout), **floors(runs, truth, params)}
+    beside = {**baselines(whole, part, truth, layout), **floors(runs, truth, params)}
     return {name: _costs(score({name: forecast}, truth, layout), {}) for name, forecast in beside.items()}
 
 
@@ -94,18 +94,20 @@ def pictured(forecasts: Mapping[str, Path], data: Path, judged: EvaluationSectio
     found = {name: open_forecast(path) for name, path in forecasts.items() if path.exists()}
     if not found or not data.exists():
         return None
-    truth, layout = _truth(_part(open_data(data), judged).select([0]), judged, stride)
+    truth, layout = _truth(_part(open_data(data), judged, stride).select([0]), judged, stride)
     return case_of(found, truth, layout, 0)
 
 
-def _part(data: Trajectories, judged: EvaluationSection) -> Trajectories:
+def _part(data: Trajectories, judged: EvaluationSection, stride: int) -> Trajectories:
+    """The trajectories that are forecast, from their initial states on."""
     part = data.split(judged.split)
-    return part if judged.trajectories is None else part.select(range(min(judged.trajectories, part.shape[0])))
+    some = part if judged.trajectories is None else part.select(range(min(judged.trajectories, part.shape[0])))
+    return begun(some, start_frames(some.shape[1], judged.leads * stride, judged.starts))
 
 
 def _truth(part: Trajectories, judged: EvaluationSection, stride: int) -> tuple[xr.Dataset, Layout]:
     layout = Layout(part.fields, part.axes, part.dt * stride, part.time_units)
-    return truth_for(part, 0, judged.leads, stride), layout
+    return truth_for(part, judged.leads, stride), layout
 
 
 def _costs(scores: xr.Dataset, costs: dict[str, float]) -> xr.Dataset:

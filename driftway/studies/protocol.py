@@ -19,10 +19,11 @@ from driftway.codecs import Chain
 from driftway.config.yaml import Document, merge, place_of, plain
 from driftway.data import open_data
 from driftway.data.layout import Layout
+from driftway.data.starts import start_frames
 from driftway.errors import ConfigError, naming
 from driftway.pdes.presets import Counts
 from driftway.schema import Experiment, validated
-from driftway.simulate import preset_named
+from driftway.simulate import preset_named, template_of
 from driftway.steppers import LearnedStepper
 from driftway.studies.file import Row, Study
 from driftway.workflow import layout_of, signature_of
@@ -45,10 +46,8 @@ def shape_of(study: Study) -> Shape:
     source = study.about.data
     if source.preset is not None:
         preset = preset_named(source.preset, source.overrides)
-        layout = Layout(preset.fields, preset.axes, preset.interval, preset.time_units)
-        about = {"axes": layout.axes, "known_axes": layout.axes, "names": layout.fields.names}
-        signature = Signature(len(layout.fields), layout.boundary, **about)
-        return Shape(signature, layout, preset.frames, preset.trajectories)
+        data = template_of(preset)
+        return Shape(signature_of(data), layout_of(data), preset.frames, preset.trajectories)
     data = open_data(str(source.path))
     with naming(str(source.path)):
         counts = Counts(*(data.split(name).shape[0] for name in Counts._fields))
@@ -129,11 +128,15 @@ def _check_enough(study: Study, shape: Shape) -> None:
                 f"{what}.trajectories: {part.trajectories or 'all'} of the split '{split}', which has {there}: "
                 "ask for fewer, or give the data more"
             )
-        if part is not None and part.leads * first.data.stride >= shape.frames:
+        if part is None:
+            continue
+        span = part.leads * first.data.stride
+        if span >= shape.frames:
             raise ConfigError(
                 f"{what}.leads: {part.leads} steps of {first.data.stride} frames, where trajectories have "
                 f"{shape.frames}: give at most {(shape.frames - 1) // first.data.stride}"
             )
+        start_frames(shape.frames, span, part.starts)
     for split in ("train", "valid"):
         if not getattr(shape.trajectories, split):
             raise ConfigError(f"data: the split '{split}' is empty, which every training needs: give it trajectories")
@@ -170,6 +173,7 @@ def steps_of(study: Study, row: Row) -> int:
 JUDGED: Compared = {
     "evaluation.leads": lambda study, row: row.experiment.evaluation.leads,
     "evaluation.trajectories": lambda study, row: row.experiment.evaluation.trajectories,
+    "evaluation.starts": lambda study, row: row.experiment.evaluation.starts,
     "evaluation.split": lambda study, row: row.experiment.evaluation.split,
     "data.stride": lambda study, row: row.experiment.data.stride,
 }

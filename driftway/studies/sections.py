@@ -42,14 +42,15 @@ class RowSection(PartSection):
 class ValidSection(Section):
     """Ensemble forecasts of the validation split."""
 
-    trajectories: int = Field(default=8, ge=1, description="initial states")
+    trajectories: int = Field(default=8, ge=1, description="how many of the split")
+    starts: int = Field(default=1, ge=1, description="initial states of each, evenly spaced")
     leads: int = Field(default=10, ge=1, description="steps of each forecast")
     members: int = Field(default=8, ge=2, description="ensemble members")
 
     @property
     def evaluation(self) -> EvaluationSection:
         """The same as an experiment says it."""
-        return EvaluationSection(split="valid", trajectories=self.trajectories, leads=self.leads, members=self.members)
+        return EvaluationSection(split="valid", **self.model_dump(include=set(EvaluationSection.model_fields)))
 
 
 class TuningSection(ValidSection):

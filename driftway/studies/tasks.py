@@ -204,6 +204,7 @@ def _curve(study: Study, folder: Path, task: Task) -> Facts:
         leads=curves.leads,
         members=curves.members,
         trajectories=curves.trajectories,
+        starts=curves.starts,
         seed=task.number,
     )
     rows = [{"dial": name, "value": value, **point} for (name, value, _), point in zip(swept, points, strict=True)]
