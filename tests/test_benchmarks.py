@@ -12,6 +12,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from driftway.workflow import fit_stepper
+from tests import small
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -61,6 +64,15 @@ def test_convection_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded("convection_cost").main(["--quick", "--json"]) == 0
     cost = json.loads(capsys.readouterr().out)["cpu_seconds"]
     assert cost.keys() > {"solver", "solver, one flow", "interpolant, 8 members"} and min(cost.values()) > 0
+
+
+def test_climate_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = FOLDER.parent / "docs" / "data" / "plasim.zarr"
+    fit_stepper(small.experiment(tmp_path, data), tmp_path / "run")
+    assert loaded("climate_cost").main([str(tmp_path / "run"), str(data), "--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cpu_seconds_a_year"].keys() == {"emulator, 1 member", "emulator, 8 members"}
+    assert min(found["cpu_seconds_a_year"].values()) > 0 and min(found["peak_mb"].values()) > 100
 
 
 def test_chaos(capsys: pytest.CaptureFixture[str]) -> None:
