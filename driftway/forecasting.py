@@ -91,7 +91,8 @@ def _start(part: Trajectories, split: str, start: int, states: np.ndarray) -> di
     if part.calendar is None:
         return found
     hours = part.calendar.hours(np.arange(part.shape[0]), part.hours(start))
-    return {**found, "initial_times": [part.calendar.date(hour) for hour in hours]}
+    dates = [part.calendar.date(hour) for hour in hours]
+    return {**found, "initial_times": dates, "calendar": part.calendar.name}
 
 
 def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) -> Trajectories:

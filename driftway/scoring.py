@@ -16,6 +16,7 @@ from driftway.checkpoints import read_json
 from driftway.codecs import Identity, same_weights
 from driftway.data import Trajectories, open_data
 from driftway.data.axes import Axis
+from driftway.data.climatologies import DATE, climatologies, valid_times
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
 from driftway.emulator import Emulator
@@ -27,7 +28,7 @@ from driftway.report.findings import findings
 from driftway.report.page import build
 from driftway.report.pictures import Case
 from driftway.report.plotting import of
-from driftway.steppers import Climatology, Persistence, Stepper
+from driftway.steppers import Persistence
 from driftway.storage import atomic_write, explained, without_nan
 from driftway.training import history
 
@@ -41,7 +42,8 @@ def evaluate_forecasts(paths: Sequence[Path], data: Path, out: Path) -> dict[str
     whole = open_data(data)
     truth, layout = matching_truth(forecasts, whole)
     beside = references(forecasts, whole, truth, layout)
-    scores = score({**beside, **forecasts}, truth, layout).assign(_origins({**beside, **forecasts}))
+    everyone = {**beside, **forecasts}
+    scores = score(everyone, truth, layout, climatology=usual(beside, truth)).assign(_origins(everyone))
     save_scores(scores, out)
     return {"scores": str(out), "findings": findings(scores), **summary(scores)}
 
@@ -129,7 +131,8 @@ def truth_for(part: Trajectories, start: int, leads: int, stride: int = 1) -> xr
     lead = (("lead_time",), layout.lead_times(leads), {"time_units": layout.time_units})
     axes = {a.name: ((a.name,), np.asarray(a.coordinates), _about(a)) for a in part.axes}
     parameters = {name: (("trajectory",), np.asarray(values)) for name, values in part.parameters.items()}
-    return xr.Dataset(variables, {"lead_time": lead, **axes, **parameters})
+    dates = {} if part.calendar is None else {DATE: valid_times(window, stride * np.arange(1, leads + 1))}
+    return xr.Dataset(variables, {"lead_time": lead, **axes, **parameters, **dates})
 
 
 def _about(axis: Axis) -> dict[str, Any]:
@@ -151,13 +154,20 @@ def references(
 
 
 def baselines(data: Trajectories, split: str, start: int, truth: xr.Dataset, layout: Layout) -> dict[str, xr.Dataset]:
-    """The forecasts that need no training: persistence and, where there is a training split, climatology."""
+    """The forecasts that need no training: persistence and, where there is a training split, climatology.
+
+    By date where there is a calendar, and then also as an ensemble of the training years where there are several.
+    """
     states = _initial_states(data.split(split).select(range(truth.sizes["trajectory"])), start)
-    steppers: dict[str, Stepper] = {"persistence": Persistence()}
+    found = {"persistence": Emulator(Identity(), Persistence(), layout).forecast(states, truth.sizes["lead_time"])}
     if data.splits is None or "train" in data.splits:
-        steppers["climatology"] = Climatology(_mean_state(data))
-    leads = truth.sizes["lead_time"]
-    return {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
+        found |= climatologies(data.split("train"), truth, layout)
+    return found
+
+
+def usual(beside: Mapping[str, xr.Dataset], truth: xr.Dataset) -> xr.Dataset | None:
+    """The climatology among references, as what anomalies are taken from; None where there are no dates."""
+    return beside[REFERENCES[1]].isel(realization=0) if DATE in truth.coords and REFERENCES[1] in beside else None
 
 
 def floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | None) -> dict[str, xr.Dataset]:
@@ -174,13 +184,6 @@ def floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | No
 
 def _initial_states(part: Trajectories, start: int) -> np.ndarray:
     return np.asarray(part.window(start, 1).states)[:, 0]
-
-
-def _mean_state(data: Trajectories) -> torch.Tensor:
-    """The mean over trajectories and times of the training split, (C, *S)."""
-    train = data.split("train")
-    total = sum(np.asarray(train.states[[row]], np.float64).mean((0, 1)) for row in range(train.shape[0]))
-    return torch.from_numpy(np.asarray(total / train.shape[0], np.float32))
 
 
 def _has_floor(run: Path) -> bool:
