@@ -185,7 +185,7 @@ def test_only_what_is_looked_at_is_made() -> None:
 def test_the_anomaly_correlation_is_neither_centred_nor_blind_to_weights() -> None:
     rng = np.random.default_rng(0)
     forecast, truth, usual_there = (torch.from_numpy(rng.standard_normal((3, 2, 4, 6)) + 5) for _ in range(3))
-    weights = torch.arange(1.0, 5)[:, None].expand(4, 6)
+    weights = torch.arange(1.0, 5, dtype=torch.float64)[:, None].expand(4, 6)
     found = anomaly_correlation(forecast, truth, usual_there, space=2, weights=weights)
     f, u, w = (forecast - usual_there).numpy(), (truth - usual_there).numpy(), weights.numpy()
     expected = (w * f * u).sum((2, 3)) / np.sqrt((w * f**2).sum((2, 3)) * (w * u**2).sum((2, 3)))
@@ -238,11 +238,10 @@ def test_the_root_of_the_member_error_is_taken_last() -> None:
     data = split_years()
     truth, layout = truth_for(data.select([0, 1, 2]), 0, 3), layout_of(data)
     rng = np.random.default_rng(3)
-    members = truth[["tas"]] + xr.DataArray(
-        rng.standard_normal((5, 3, 3, 4, 6)), dims=("realization", *truth["tas"].dims)
-    )
+    noise = xr.DataArray(rng.standard_normal((5, 3, 3, 4, 6)), dims=("realization", *truth["tas"].dims))
+    members = (truth[["tas"]] + noise).transpose("realization", ...)
     found = score({"x": members.astype("float32")}, truth, layout)
-    weights = np.asarray(layout.weights / layout.weights.sum())
+    weights = xr.DataArray(layout.weights / layout.weights.sum(), dims=("lat", "lon"))
     square = (weights * (members["tas"] - truth["tas"]) ** 2).sum(("lat", "lon")).mean(("realization", "trajectory"))
     np.testing.assert_allclose(found["rmse_member"].values.ravel(), np.sqrt(square), rtol=1e-5)
     square = (weights * (members["tas"].mean("realization") - truth["tas"]) ** 2).sum(("lat", "lon")).mean("trajectory")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from driftway.data.seasons import Told as Told
     from driftway.data.states import unwritten as unwritten
     from driftway.data.trajectories import Trajectories as Trajectories
-    from driftway.data.well import open_well as open_well
     from driftway.data.weather_writer import export_forecast as export_forecast
     from driftway.data.weather_writer import export_weather as export_weather
+    from driftway.data.well import open_well as open_well
     from driftway.data.well_folder import export_well as export_well
     from driftway.data.well_statistics import save_statistics as save_statistics
     from driftway.data.well_writer import save_well as save_well

@@ -81,7 +81,7 @@ class _Store:
         return int(largest.chunks[1 if "prediction_timedelta" in self.lead else 0])  # type: ignore[union-attr]
 
     def put(self, place: tuple[Any, ...], field: Any) -> None:
-        """Numbers of all variables at a place along the leading dims; field: number of one of ours → (..., lat, lon)."""
+        """Numbers of all variables at a place along the leading dims; field: one of ours by number → (..., lat, lon)."""
         for variable in self.variables:
             self.group[variable.name][place] = variable.gathered(len(self.levels), field)  # type: ignore[index]
 
@@ -184,7 +184,7 @@ def _spans(splits: Sequence[str], years: Sequence[int]) -> dict[str, list[int]]:
 
 
 def export_forecast(path: str | Path, folder: str | Path) -> Path:
-    """Write a forecast as `folder/000.zarr`; initial times that come twice, as of other trajectories, go to `001.zarr` …
+    """Write a forecast as `folder/000.zarr`; initial times that come twice, as of other trajectories, in `001.zarr` …
 
     Dims (time, prediction_timedelta, number, level, latitude, longitude), `time` the initial time. The folder appears
     when all is written. Raises StorageError if it exists and where it cannot be written, DataError for a forecast that
