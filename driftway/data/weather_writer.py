@@ -81,7 +81,7 @@ class _Store:
         return int(largest.chunks[1 if "prediction_timedelta" in self.lead else 0])  # type: ignore[union-attr]
 
     def put(self, place: tuple[Any, ...], field: Any) -> None:
-        """Numbers of all variables at a place along the leading dims; field: one of ours by number → (..., lat, lon)."""
+        """Numbers of all variables at a place along the leading dims; field: number of one of ours → its own."""
         for variable in self.variables:
             self.group[variable.name][place] = variable.gathered(len(self.levels), field)  # type: ignore[index]
 
