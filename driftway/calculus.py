@@ -18,7 +18,7 @@ from torch import Tensor
 
 from driftway.data.axes import Axis, is_sphere
 from driftway.errors import DataError
-from driftway.sphere import quadrature
+from driftway.sphere import cell_areas, quadrature
 
 FEWEST = 4  # points of a family: three that lie symmetric are those of every one
 CLOSE = 1e-3  # of the distance to the next point, by which points may miss those of a family
@@ -92,11 +92,14 @@ def at_ends(u: Tensor, axes: Sequence[Axis], along: int) -> Tensor:
     return (u.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
 
 
-def weights(axes: Sequence[Axis]) -> Tensor | None:
-    """Quadrature weights (*S) of the mean over space, one on average; None where all points weigh alike."""
+def weights(axes: Sequence[Axis], areas: bool = False) -> Tensor | None:
+    """Quadrature weights (*S) of the mean over space, one on average; None where all points weigh alike.
+
+    areas: weigh latitudes from pole to pole by the areas of their cells, as WeatherBench 2 does, whatever their rule
+    """
     found = np.ones(())
     for axis in axes:
-        own = rule(axis).weights
+        own = cell_areas(axis.coordinates) if areas and axis.boundary == "pole" else rule(axis).weights
         found = found[..., None] * (own / own.mean())
     return None if np.allclose(found, 1, rtol=1e-6) else torch.from_numpy(found)
 

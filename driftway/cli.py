@@ -35,6 +35,7 @@ Split = Literal["train", "valid", "test"]
 Box = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-sivashinsky", "burgers"]
 Convection = Literal["rayleigh-benard", "rayleigh-benard-well"]
 PresetName = Literal[Box, "burgers-stochastic", Convection, "shallow-water", "plasim-t21", "plasim-t42"]
+LayoutName = Literal["the-well", "weatherbench2"]
 PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(
@@ -90,15 +91,16 @@ def make(preset: PresetName, /, *overrides: str, out: Path, seed: NonNegativeInt
 
 
 @data.command
-def export(path: Path, /, *, out: Path) -> Result:
-    """Write a data set as a folder of HDF5 files in The Well's layout, a file per split and set of parameters.
+def export(path: Path, /, *, out: Path, layout: LayoutName = "the-well") -> Result:
+    """Write a data set in a layout of others, or a forecast in that of WeatherBench 2.
 
-    :param path: zarr folder, HDF5 file in The Well's layout, or a folder of such files
+    :param path: zarr folder, HDF5 file in The Well's layout, or a folder of such files; a forecast
     :param out: folder to write
+    :param layout: the-well (HDF5, a file per split and set of parameters) or weatherbench2 (zarr, by date and level)
     """
-    from driftway.data import export_well, open_data
+    from driftway.data import export_as
 
-    return {"path": str(export_well(open_data(path), out))}
+    return {"path": str(export_as(layout, path, out))}
 
 
 @data.command

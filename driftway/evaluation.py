@@ -8,8 +8,9 @@ never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from torch import Tensor
 
 from driftway.data.axes import Axis, is_sphere
 from driftway.data.layout import Layout
+from driftway.data.stacks import check_alike, ensembles, states_of
 from driftway.errors import DataError
 from driftway.glossary import OTHERS, SCORES, THRESHOLD
 from driftway.metrics import (
+    anomaly_correlation,
     correlation,
     correlation_time,
     crps,
@@ -80,6 +83,7 @@ def score(
     layout: Layout,
     *,
     weights: Tensor | None = None,
+    climatology: xr.Dataset | None = None,
     seed: int = 0,
     physics: bool = True,
 ) -> xr.Dataset:
@@ -87,8 +91,10 @@ def score(
 
     forecasts: name → (realization, trajectory, lead_time, *axes) per field; truth: (trajectory, lead_time, *axes).
     weights: (*S), quadrature weights of the mean over space; None: those of the layout's axes, as
-        `driftway.calculus.rule` finds them. seed: of the intervals. physics: whether to measure what the fields allow
-        of `driftway.physics.quantities`, with the numbers (trajectory) among the truth's coordinates as parameters.
+        `driftway.calculus.rule` finds them. climatology: what is usual at the dates of the truth, with its dims, for
+        the anomaly correlation `acc`, which is left out without. seed: of the intervals. physics: whether to measure
+        what the fields allow of `driftway.physics.quantities`, with the numbers (trajectory) among the truth's
+        coordinates as parameters.
 
     Returns dims (method, field, lead_time), each score with 95 % bootstrap bounds over initial states in `…_low` and
     `…_high`; VRMSE and CRPS of each initial state over the rollout in `…_states` (method, field, trajectory); spectra
@@ -97,11 +103,13 @@ def score(
     gives them; per method `members`, `failures` and the lead time of the first.
     """
     for name, forecast in forecasts.items():
-        _check(name, forecast, truth, layout)
+        check_alike(name, forecast, truth, layout)
     weights = layout.weights if weights is None else weights
     reference, variance = _reference_spectrum(truth, layout, weights), _variance(truth, layout, weights)
     given = _parameters(truth) if physics else None
-    tallies = {name: _tally(name, forecast, truth, layout, weights, given) for name, forecast in forecasts.items()}
+    tallies = {
+        name: _tally(name, forecast, truth, layout, weights, given, climatology) for name, forecast in forecasts.items()
+    }
     leads = torch.tensor(truth["lead_time"].values, dtype=torch.float64)
     variables = {
         **_by_lead(tallies, variance, seed),
@@ -120,6 +128,7 @@ def score(
     }
     units = xr.DataArray(list(layout.fields.units), dims="field")
     about = {"initial_states": truth.sizes["trajectory"], "quadrature": layout.quadrature}
+    about |= {} if climatology is None else {"climatology": climatology.attrs.get("description", "as given")}
     return xr.Dataset({**variables, **measures}, coordinates, about).assign(units=units)
 
 
@@ -133,13 +142,15 @@ def _tally(
     layout: Layout,
     weights: Tensor | None,
     given: list[dict[str, float]] | None,
+    climatology: xr.Dataset | None,
 ) -> _Tally:
     tally = _Tally(forecast.sizes["realization"])
-    with progress(f"scoring {name}", truth.sizes["trajectory"]) as task:
-        for row, (ensemble, states) in enumerate(
-            zip(_ensembles(forecast, layout), _states(truth, layout), strict=True)
-        ):
-            tally.add(*_scores(ensemble, states, layout, weights))
+    count = truth.sizes["trajectory"]
+    usual = repeat(None, count) if climatology is None else states_of(climatology, layout)
+    rows = zip(ensembles(forecast, layout), states_of(truth, layout), usual, strict=True)
+    with progress(f"scoring {name}", count) as task:
+        for row, (ensemble, states, expected) in enumerate(rows):
+            tally.add(*_scores(ensemble, states, layout, weights, expected))
             if given is not None:
                 tally.measured.append(measure(ensemble, layout, given[row]).condensed())
             task.advance()
@@ -147,9 +158,9 @@ def _tally(
 
 
 def _scores(
-    ensemble: Tensor, truth: Tensor, layout: Layout, weights: Tensor | None
+    ensemble: Tensor, truth: Tensor, layout: Layout, weights: Tensor | None, climatology: Tensor | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Scores (L, C) and sums (L, C, …) of one initial state: ensemble (M, L, C, *S), truth (L, C, *S)."""
+    """Scores (L, C) and sums (L, C, …) of one initial state: ensemble (M, L, C, *S), truth, climatology (L, C, *S)."""
     mean, space = ensemble.mean(0), layout.space
     found = {
         name: error(mean, truth, space=space, weights=weights)
@@ -160,6 +171,8 @@ def _scores(
         "crps": crps(ensemble, truth, space=space, weights=weights),
         "squared_error": ensemble_squared_error(ensemble, truth, space=space, weights=weights),
     }
+    if climatology is not None:
+        found["acc"] = anomaly_correlation(mean, truth, climatology, space=space, weights=weights)
     sums = {"spectrum": power.mean(0)} if (power := spectrum(ensemble, layout, weights)) is not None else {}
     if len(ensemble) > 1:
         found["energy_score"] = energy_score(ensemble, truth, space=space, weights=weights)
@@ -204,6 +217,8 @@ def _by_lead(tallies: Mapping[str, _Tally], variance: Tensor, seed: int) -> dict
     tables, shape = [_means_and_bounds(tally, variance, seed) for tally in tallies.values()], tuple(variance.shape)
     found: dict[str, Variable] = {}
     for name, kind in SCORES.items():
+        if kind.needs and not any(name in table for table in tables):
+            continue
         for part in ("", "_low", "_high"):
             rows = [table.get(name + part, torch.full(shape, torch.nan)) for table in tables]
             found[name + part] = (LEAD, torch.stack(rows).mT.numpy(), asdict(kind) if not part else {})
@@ -228,7 +243,9 @@ def _finished(means: Mapping[str, Tensor], variance: Tensor, members: int) -> di
     """Roots and ratios, once everything is averaged."""
     error = means["squared_error"]
     found = {**means, "skill": error.sqrt(), "vrmse_pooled": quotient(error, variance.expand_as(error)).sqrt()}
+    found["rmse_member"] = found["skill"]
     if members > 1:
+        found["rmse_member"] = (error + means["variance"] * (members - 1) / members).sqrt()  # 1/M Σ (uₘ − u)²
         found["spread"] = means["variance"].sqrt()
         found["spread_skill"] = spread_skill_ratio(means["variance"], means["squared_error"], members, average=())
     return found
@@ -327,7 +344,7 @@ def _physics(
     """Quantities and profiles of forecasts against the truth's, and their names."""
     if given is None:
         return {}, {}
-    pairs = zip(_states(truth, layout), given, strict=True)
+    pairs = zip(states_of(truth, layout), given, strict=True)
     happened = [measure(states[None], layout, known).condensed() for states, known in pairs]
     methods = {name: tally.measured for name, tally in tallies.items()}
     return compared(methods, happened, layout, list(given[0]))
@@ -336,7 +353,7 @@ def _physics(
 def _variance(truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> Tensor:
     """The truth's variance over space and initial states, (L, C)."""
     means = torch.zeros(2, truth.sizes["lead_time"], len(layout.fields), dtype=torch.float64)
-    for states in _states(truth, layout):
+    for states in states_of(truth, layout):
         u = states.double()
         means += torch.stack([spatial_mean(power, space=layout.space, weights=weights) for power in (u, u**2)])
     first, second = means / truth.sizes["trajectory"]
@@ -346,47 +363,8 @@ def _variance(truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> Tens
 def _reference_spectrum(truth: xr.Dataset, layout: Layout, weights: Tensor | None) -> Tensor | None:
     """The truth's mean spectrum (L, C, K)."""
     spectra = []
-    for row, states in enumerate(_states(truth, layout)):
+    for row, states in enumerate(states_of(truth, layout)):
         if not states.isfinite().all():
             raise DataError(f"the truth of initial state {row} is not finite; choose trajectories without gaps")
         spectra.append(spectrum(states, layout, weights))
     return None if spectra[0] is None else torch.stack(spectra).double().mean(0)
-
-
-# --- from datasets to tensors --------------------------------------------------------------------------------------
-
-
-def _ensembles(forecast: xr.Dataset, layout: Layout) -> Iterator[Tensor]:
-    """Ensemble after ensemble, (M, L, C, *S)."""
-    for row in range(forecast.sizes["trajectory"]):
-        yield _tensor(forecast.isel(trajectory=row), layout, ("realization", "lead_time"))
-
-
-def _states(truth: xr.Dataset, layout: Layout) -> Iterator[Tensor]:
-    """Truth after truth, (L, C, *S)."""
-    for row in range(truth.sizes["trajectory"]):
-        yield _tensor(truth.isel(trajectory=row), layout, ("lead_time",))
-
-
-def _tensor(data: xr.Dataset, layout: Layout, dims: tuple[str, ...]) -> Tensor:
-    order = (*dims, *(axis.name for axis in layout.axes))
-    try:
-        fields = [data[name].transpose(*order).values for name in layout.fields.names]
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"a forecast is damaged ({reason}); copy it or make it again") from error
-    return torch.from_numpy(np.stack(fields, len(dims)))
-
-
-def _check(name: str, forecast: xr.Dataset, truth: xr.Dataset, layout: Layout) -> None:
-    missing = [f for f in layout.fields.names if f not in forecast or f not in truth]
-    if missing:
-        raise DataError(f"forecast '{name}' and truth must both have the fields {', '.join(missing)}")
-    if forecast.sizes.get("realization", 0) == 0:
-        raise DataError(f"forecast '{name}' has no members along 'realization'; make it with one or more")
-    for dim in ("trajectory", "lead_time", *(axis.name for axis in layout.axes)):
-        if forecast.sizes.get(dim) != truth.sizes.get(dim):
-            raise DataError(
-                f"forecast '{name}' has {forecast.sizes.get(dim)} along {dim}, the truth {truth.sizes.get(dim)}: "
-                "score the same initial states, leads and grid"
-            )

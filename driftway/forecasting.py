@@ -98,7 +98,8 @@ def _start(part: Trajectories, split: str, frames: Sequence[int], states: np.nda
     found = {"split": split, "start": start, "initial": digest_of(states)}
     if part.calendar is None:
         return found
-    return {**found, "initial_times": [part.calendar.date(hour) for hour in part.calendar.starts]}
+    dates = [part.calendar.date(hour) for hour in part.calendar.starts]
+    return {**found, "initial_times": dates, "calendar": part.calendar.name}
 
 
 def _part(emulator: Emulator, data: Path, split: str, trajectories: int | None) -> Trajectories:

@@ -22,7 +22,7 @@ THRESHOLD = 0.8
 class Score:
     """What a score is: its name for people, what is better, formula, averaging order, and two forecasts to know.
 
-    `dimensional` scores are in the units of their field.
+    `dimensional` scores are in the units of their field; what `needs` something is left out where nobody has it.
     """
 
     long_name: str
@@ -32,6 +32,7 @@ class Score:
     perfect: str = "0"
     trivial: str = ""
     dimensional: bool = False
+    needs: str = ""
 
 
 SCORES = {
@@ -57,6 +58,14 @@ SCORES = {
     "correlation": Score(
         "correlation of the mean", HIGHER, "Pearson's r of ū and u over space", perfect="1", trivial="unrelated: 0"
     ),
+    "acc": Score(
+        "anomaly correlation of the mean",
+        HIGHER,
+        "⟨(ū−c)(u−c)⟩/√(⟨(ū−c)²⟩⟨(u−c)²⟩), c the climatology of the date",
+        perfect="1",
+        trivial="another year: 0; climatology: 0, as it has no anomaly",
+        needs="climatology",
+    ),
     "crps": Score(
         "fair CRPS",
         LOWER,
@@ -78,6 +87,14 @@ SCORES = {
     ),
     "skill": Score(
         "skill", LOWER, "√⟨(ū−u)²⟩", SQUARES, trivial="climatology: the std of u over all states", dimensional=True
+    ),
+    "rmse_member": Score(
+        "RMSE of members",
+        LOWER,
+        "√⟨(uₘ−u)²⟩",
+        "mean over space, members and initial states, then the root",
+        trivial="a calibrated ensemble: √2 times its spread",
+        dimensional=True,
     ),
     "spread_skill": Score(
         "spread–skill ratio",

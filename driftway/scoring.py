@@ -16,6 +16,7 @@ from driftway.checkpoints import read_json
 from driftway.codecs import Identity, same_weights
 from driftway.data import Trajectories, open_data
 from driftway.data.axes import Axis
+from driftway.data.climatologies import DATE, climatologies, valid_times
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
 from driftway.data.starts import begun, first_states
@@ -28,7 +29,7 @@ from driftway.report.findings import findings
 from driftway.report.page import build
 from driftway.report.pictures import Case
 from driftway.report.plotting import of
-from driftway.steppers import Climatology, Persistence, Stepper
+from driftway.steppers import Persistence
 from driftway.storage import atomic_write, explained, without_nan
 from driftway.training import history
 
@@ -42,7 +43,8 @@ def evaluate_forecasts(paths: Sequence[Path], data: Path, out: Path) -> dict[str
     whole = open_data(data)
     truth, layout = matching_truth(forecasts, whole)
     beside = references(forecasts, whole, truth, layout)
-    scores = score({**beside, **forecasts}, truth, layout).assign(_origins({**beside, **forecasts}))
+    everyone = {**beside, **forecasts}
+    scores = score(everyone, truth, layout, climatology=usual(beside, truth)).assign(_origins(everyone))
     save_scores(scores, out)
     return {"scores": str(out), "findings": findings(scores), **summary(scores)}
 
@@ -140,7 +142,8 @@ def truth_for(part: Trajectories, leads: int, stride: int = 1) -> xr.Dataset:
     lead = (("lead_time",), layout.lead_times(leads), {"time_units": layout.time_units})
     axes = {a.name: ((a.name,), np.asarray(a.coordinates), _about(a)) for a in part.axes}
     parameters = {name: (("trajectory",), np.asarray(values)) for name, values in part.parameters.items()}
-    return xr.Dataset(variables, {"lead_time": lead, **axes, **parameters})
+    dates = {} if part.calendar is None else {DATE: valid_times(window, stride * np.arange(1, leads + 1))}
+    return xr.Dataset(variables, {"lead_time": lead, **axes, **parameters, **dates})
 
 
 def _about(axis: Axis) -> dict[str, Any]:
@@ -162,14 +165,19 @@ def references(
 def baselines(data: Trajectories, part: Trajectories, truth: xr.Dataset, layout: Layout) -> dict[str, xr.Dataset]:
     """The forecasts that need no training: persistence and, where `data` has a training split, climatology.
 
-    part: the trajectories that are forecast, from their initial states on
+    part: the trajectories that are forecast, from their initial states on. Climatology is by date where there is a
+    calendar, and then also an ensemble of the training years where there are several.
     """
     states = first_states(part)
-    steppers: dict[str, Stepper] = {"persistence": Persistence()}
+    found = {"persistence": Emulator(Identity(), Persistence(), layout).forecast(states, truth.sizes["lead_time"])}
     if data.splits is None or "train" in data.splits:
-        steppers["climatology"] = Climatology(_mean_state(data))
-    leads = truth.sizes["lead_time"]
-    return {name: Emulator(Identity(), s, layout).forecast(states, leads) for name, s in steppers.items()}
+        found |= climatologies(data.split("train"), truth, layout)
+    return found
+
+
+def usual(beside: Mapping[str, xr.Dataset], truth: xr.Dataset) -> xr.Dataset | None:
+    """The climatology among references, as what anomalies are taken from; None where there are no dates."""
+    return beside[REFERENCES[1]].isel(realization=0) if DATE in truth.coords and REFERENCES[1] in beside else None
 
 
 def floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | None) -> dict[str, xr.Dataset]:
@@ -182,13 +190,6 @@ def floors(runs: Mapping[str, str], truth: xr.Dataset, params: torch.Tensor | No
     title = REFERENCES[-1]
     names = {name: title if len(different) == 1 else f"{title}, {name}" for name in different}
     return {names[name]: floor(emulator, truth, params) for name, emulator in different.items()}
-
-
-def _mean_state(data: Trajectories) -> torch.Tensor:
-    """The mean over trajectories and times of the training split, (C, *S)."""
-    train = data.split("train")
-    total = sum(np.asarray(train.states[[row]], np.float64).mean((0, 1)) for row in range(train.shape[0]))
-    return torch.from_numpy(np.asarray(total / train.shape[0], np.float32))
 
 
 def _has_floor(run: Path) -> bool:

@@ -119,8 +119,19 @@ def quadrature(lat: tuple[float, ...]) -> tuple[str, np.ndarray]:
         nodes = family(count)
         if len(nodes) == count and (np.abs(np.rad2deg(np.arcsin(nodes)) - rows) < CLOSE * near).all():
             return name, leggauss(count)[1] if name == GAUSS else _through_all(nodes)
+    return "cell areas", cell_areas(lat)
+
+
+def cell_areas(lat: tuple[float, ...]) -> np.ndarray:
+    """sin φ between the edges of each row, (nlat,): the middles between neighbours, and the poles. They add up to 2.
+
+    The weights of WeatherBench 2 (Rasp et al. 2024, arXiv 2308.15560), of second order.
+    """
+    rows = np.asarray(lat, dtype=float)
+    if len(rows) > 1 and rows[-1] < rows[0]:
+        return cell_areas(tuple(rows[::-1].tolist()))[::-1]
     edges = np.concatenate([[-90.0], (rows[1:] + rows[:-1]) / 2, [90.0]])
-    return "cell areas", np.diff(np.sin(np.deg2rad(edges)))
+    return np.diff(np.sin(np.deg2rad(edges)))
 
 
 GAUSS = "Gauss–Legendre in sin φ"

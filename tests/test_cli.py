@@ -26,7 +26,7 @@ from driftway.simulate import KNOWN, preset_named
 from tests import small
 
 COMMANDS = """
-data export PATH --out
+data export PATH --out --layout=the-well
 data inspect PATH
 data make PRESET [OVERRIDES...] --out --seed=0 --force=False
 data presets [PRESET]

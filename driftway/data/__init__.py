@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from driftway.data.calendar import Calendar as Calendar
     from driftway.data.conditioning import Conditioning as Conditioning
     from driftway.data.conditioning import Transition as Transition
+    from driftway.data.exporting import export_as as export_as
     from driftway.data.files import inspect as inspect
     from driftway.data.files import open_data as open_data
     from driftway.data.files import verify as verify
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from driftway.data.seasons import Told as Told
     from driftway.data.states import unwritten as unwritten
     from driftway.data.trajectories import Trajectories as Trajectories
+    from driftway.data.weather_writer import export_forecast as export_forecast
+    from driftway.data.weather_writer import export_weather as export_weather
     from driftway.data.well import open_well as open_well
     from driftway.data.well_folder import export_well as export_well
     from driftway.data.well_statistics import save_statistics as save_statistics
@@ -37,6 +40,8 @@ _NAMES = {
     "conditioning": "Conditioning Transition",
     "trajectories": "Trajectories",
     "well": "open_well",
+    "exporting": "export_as",
+    "weather_writer": "export_forecast export_weather",
     "well_folder": "export_well",
     "well_statistics": "save_statistics",
     "well_writer": "save_well",

@@ -71,7 +71,7 @@ def statistics(data: Trajectories) -> Statistics:
     states, steps = [_Moments() for _ in channels], [_Moments() for _ in channels]
     low, high = np.full(len(channels), np.inf), np.full(len(channels), -np.inf)
     last = np.empty(0)
-    for row, first, block in _blocks(data):
+    for row, first, block in blocks(data):
         _check_finite(data, block, row, first)
         over = (0, *range(2, block.ndim))
         low, high = np.minimum(low, block.min(over)), np.maximum(high, block.max(over))
@@ -87,7 +87,7 @@ def statistics(data: Trajectories) -> Statistics:
     return Statistics(mean, std, step, low, high, states[0].count, drift)
 
 
-def _blocks(data: Trajectories) -> Iterator[tuple[int, int, np.ndarray]]:
+def blocks(data: Trajectories) -> Iterator[tuple[int, int, np.ndarray]]:
     """Trajectory, first frame, and frames (t, C, *S): whole trajectories, or as much as fits."""
     length = max(1, BLOCK_BYTES // (4 * int(np.prod(data.shape[2:]))))
     for row in range(data.shape[0]):

@@ -24,6 +24,7 @@ from driftway.metrics.ensembles import (
 from driftway.metrics.errors import (
     CorrelationTime,
     Metric,
+    anomaly_correlation,
     bias,
     correlation,
     correlation_time,
@@ -81,6 +82,7 @@ __all__ = [
     "Metric",
     "SpectralMetric",
     "Spectrum",
+    "anomaly_correlation",
     "bias",
     "classifier_test",
     "correlation",

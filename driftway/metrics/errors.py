@@ -135,6 +135,29 @@ def correlation(forecast: Tensor, truth: Tensor, *, space: int, weights: Tensor 
     return torch.where(scale == 0, scale, covariance / scale).clamp(-1, 1)
 
 
+def anomaly_correlation(
+    forecast: Tensor, truth: Tensor, climatology: Tensor, *, space: int, weights: Tensor | None = None
+) -> Tensor:
+    """Anomaly correlation: how far the departures from what is usual at the date agree; they are not centred.
+
+    ACC = ⟨(û − c)(u − c)⟩ / √(⟨(û − c)²⟩ ⟨(u − c)²⟩)
+
+    forecast, truth: (..., C, *S), giving (..., C) in [−1, 1]
+    climatology: c (..., C, *S), of the dates that the forecast is of
+
+    Perfect 1; a state of the same date in another year 0 on average. Without any anomaly, as of the climatology itself,
+    it is 0: such a forecast says nothing of the departures (0/0, which other programs call NaN). Blind to the size of
+    the forecast's anomaly, so that an ensemble mean does not lose by being smooth. Rasp et al. 2023 (WeatherBench 2),
+    arXiv:2308.15560, eq. 3.
+    """
+    check_fields(forecast, truth, space)
+    check_fields(climatology, truth, space)
+    predicted, happened = forecast - climatology, truth - climatology
+    covariance = spatial_mean(predicted * happened, space=space, weights=weights)
+    scale = _square(predicted, space, weights).sqrt() * _square(happened, space, weights).sqrt()
+    return torch.where(scale == 0, scale, covariance / scale).clamp(-1, 1)
+
+
 class CorrelationTime(NamedTuple):
     """Time of the first crossing, and whether it lies beyond the last lead (`time` is then a lower bound)."""
 

@@ -12,6 +12,7 @@ import xarray as xr
 from driftway.glossary import REFERENCES, UNDEFINED, is_reference, number
 from driftway.metrics import interval, resampled_means
 from driftway.report.plotting import CALIBRATED, fields_of, of
+from driftway.report.styling import headline
 
 FLOOR = REFERENCES[-1]
 BANDS = ("low", "mid")
@@ -21,7 +22,8 @@ def findings(scores: xr.Dataset) -> list[str]:
     """The best by VRMSE and by CRPS, calibration, gain over the deterministic stepper, spectra and divergence."""
     methods = [str(m) for m in scores["method"].values if not is_reference(str(m))]
     fields = fields_of(scores)
-    crps = [_best(scores, "crps", methods, [f], _of_field("Lowest fair CRPS", f, fields)) for f in fields]
+    told = headline(fields)
+    crps = [_best(scores, "crps", methods, [f], _of_field("Lowest fair CRPS", f, fields)) for f in told]
     return [
         _best(scores, "vrmse", methods, fields, "Lowest VRMSE of the (ensemble) mean"),
         *crps,
@@ -116,13 +118,18 @@ def _lead(difference: Estimate, like: float) -> str:
 
 
 def _references(scores: xr.Dataset, name: str, fields: Sequence[str], best: float) -> str:
-    found = {m: float(rollout(scores, name, m, fields).mean()) for m in REFERENCES[:2] if m in scores["method"]}
+    found = {m: float(rollout(scores, name, m, fields).mean()) for m in _compared(scores)}
     if not found:
         return ""
     text = ", ".join(f"{method} {number(value)}" for method, value in found.items())
     better = [method for method, value in found.items() if value <= best]
     warning = f" No forecast is better than {' or '.join(better)}." if better else ""
     return f"For comparison: {text}.{warning}"
+
+
+def _compared(scores: xr.Dataset) -> list[str]:
+    """Persistence and the climatologies that were scored."""
+    return [m for m in map(str, scores["method"].values) if m.startswith(REFERENCES[:2])]
 
 
 def _calibration(scores: xr.Dataset, methods: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,16 @@ from driftway.report.findings import ensembles, ranking
 from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, uri, write_page
 from driftway.report.physical import physics_panes
 from driftway.report.pictures import Case, animation, fields_panel
-from driftway.report.plotting import fields_of, finite_methods, score_name
-from driftway.report.styling import Look, styles_of, time_unit
+from driftway.report.plotting import fields_of, finite_methods, of, score_name
+from driftway.report.styling import Look, headline, in_days, styles_of, time_unit
 from driftway.report.tables import band_table, glossary_table, lead_tables, scores_table, summary_table
 
 # bytes before base64, which adds a third: 2.4 + 2.4 + 2.2 MB of pictures make 9.4 MB of text
 ANIMATIONS, PANELS, FIGURES = 2_400_000, 2_400_000, 2_200_000
 FIELDS_SHOWN = 4
-ERRORS = ("vrmse", "correlation", "rmse", "nrmse")
+ERRORS = ("vrmse", "correlation", "acc", "rmse", "nrmse")
 ENSEMBLE = ("crps", "energy_score")
-# beside three for each field: a curve per score, spread and skill, calls twice, training
+# beside three for each field side by side and one for each: a curve per score, spread and skill, calls twice, training
 FIXED_FIGURES = len(ERRORS) + len(ENSEMBLE) + 4
 NO_ENSEMBLE = "Not defined here: no method gave an ensemble whose members differ and stay finite."
 
@@ -53,9 +54,11 @@ def build(
     findings: sentences
     curves: run → records of its `metrics.jsonl`
     """
+    scores, cases = in_days(scores), [_in_days(case) for case in cases]
     look = styles_of(scores, [*(method for case in cases for method in case.forecasts), *(curves or {})])
     measured = scores.sizes.get("quantity", 0) + ("profiles" in scores)
-    limit = FIGURES // (FIXED_FIGURES + 3 * len(fields_of(scores)) + measured)
+    fields = fields_of(scores)
+    limit = FIGURES // (FIXED_FIGURES + 3 * len(headline(fields)) + len(fields) + measured)
     sections = [
         _scores_section(scores, look),
         *(_forecasts(k, case, scores, look, len(cases)) for k, case in enumerate(cases)),
@@ -74,12 +77,17 @@ def build(
     )
 
 
+def _in_days(case: Case) -> Case:
+    return replace(case, truth=in_days(case.truth), forecasts={m: in_days(f) for m, f in case.forecasts.items()})
+
+
 def _lede(scores: xr.Dataset) -> str:
     """What was compared, in one sentence."""
     methods = [str(method) for method in scores["method"].values]
     references = [method for method in methods if is_reference(method)]
     last = f"{scores['lead_time'].values[-1]:.4g} {time_unit(scores)}".rstrip()
-    count, most = len(ensembles(scores)), int(scores["members"].max())
+    own = [int(of(scores["members"], method)) for method in methods if not is_reference(method)]
+    count, most = len(ensembles(scores)), max(own, default=0)
     among = f" ({counted(count, 'ensemble')} of up to {most} members)" if count else ""
     parts = [
         f"{counted(len(methods) - len(references), 'forecast')} of {', '.join(fields_of(scores))}{among}",
@@ -148,13 +156,45 @@ def _panel(case: Case, method: str, field: str, limit: int) -> Picture:
 def _score_sections(scores: xr.Dataset, look: Look, limit: int) -> list[Section]:
     about_errors = "Shaded: 95 % bootstrap interval over initial states." if _has_intervals(scores) else ""
     about_crps = "For a forecast of one member the CRPS is its mean absolute error. " + about_errors
+    fields, about_fields = fields_of(scores), about_errors
+    shown = headline(fields)
+    several = scores.sel(field=shown)
+    if len(shown) < len(fields):
+        few = f"{len(shown)} of {len(fields)} fields; the others stand under Lead times."
+        about_errors, about_crps = (f"{text} {few}".strip() for text in (about_errors, about_crps))
+    return _sections_by_score(scores, several, look, limit, (about_fields, about_errors, about_crps.strip()))
+
+
+def _sections_by_score(
+    scores: xr.Dataset, several: xr.Dataset, look: Look, limit: int, about: tuple[str, str, str]
+) -> list[Section]:
+    """Sections of all fields and of those shown side by side, with a sentence each."""
     return [
-        Section("errors", "Error growth", about_errors, _curve_panes(scores, ERRORS, look, limit), "Score"),
-        Section("crps", "Ensemble scores", about_crps.strip(), _curve_panes(scores, ENSEMBLE, look, limit), "Score"),
-        Section("spread", "Spread and skill", "", _spread_panes(scores, look, limit), "View"),
-        Section("spectra", "Spectra", "", _field_panes(scores, "spectrum", _spectra, look, limit), "Field"),
-        Section("ranks", "Rank histograms", "", _field_panes(scores, "rank_histogram", _ranks, look, limit), "Field"),
+        Section("leads", "Lead times", about[0], _lead_panes(scores, look, limit), "Field"),
+        Section("errors", "Error growth", about[1], _curve_panes(several, ERRORS, look, limit), "Score"),
+        Section("crps", "Ensemble scores", about[2], _curve_panes(several, ENSEMBLE, look, limit), "Score"),
+        Section("spread", "Spread and skill", "", _spread_panes(several, look, limit), "View"),
+        Section("spectra", "Spectra", "", _field_panes(several, "spectrum", _spectra, look, limit), "Field"),
+        Section("ranks", "Rank histograms", "", _field_panes(several, "rank_histogram", _ranks, look, limit), "Field"),
     ]
+
+
+def _lead_panes(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...]:
+    """What a field is told by against lead time: root of the mean squared error, anomalies, CRPS and calibration."""
+    names = plotting.by_lead(scores)
+
+    def one(field: str) -> Pane:
+        caption = f"{field}: {', '.join(score_name(scores, name, field) for name in names)}.{_about_anomalies(scores)}"
+        alt = " ".join(_last_values(scores.sel(field=[field]), name) for name in names)
+        figure = plotting.lead_figure(scores, field, look)
+        tables = tuple(table for name in names for table in lead_tables(scores, name, look, [field]))
+        return Pane(field, (pictured(figure, file_name("leads", field), alt, caption, limit),), more=tables)
+
+    return tuple(map(one, fields_of(scores))) if names else ()
+
+
+def _about_anomalies(scores: xr.Dataset) -> str:
+    return f" Anomalies are from the {scores.attrs['climatology']}." if "climatology" in scores.attrs else ""
 
 
 def _has_intervals(scores: xr.Dataset) -> bool:

@@ -15,9 +15,9 @@ DYNAMIC_RANGE = 100.0
 LETTER, HANDLE = 0.068, 0.55
 
 
-def panels(count: int, methods: Sequence[str] = ()) -> tuple[Figure, list[Axes]]:
-    """One wide panel with room for labels at its right, or rows of up to three."""
-    columns = min(count, 3)
+def panels(count: int, methods: Sequence[str] = (), columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """One wide panel with room for labels at its right, or rows of up to `columns`."""
+    columns = min(count, columns)
     rows = -(-count // columns)
     size = (6.2 + LETTER * longest(methods), 4.2) if count == 1 else (4.2 * columns, 2.9 * rows + 0.7)
     figure = Figure(figsize=size, layout="constrained")

@@ -13,10 +13,23 @@ from matplotlib.ticker import MaxNLocator
 
 from driftway.glossary import is_reference
 from driftway.report.panels import name_all, name_curves, panels, small_panels, wide_range
-from driftway.report.styling import INK, PALE, Look, Style, evenly, house_style, lead_label, plain, styles_of, time_unit
+from driftway.report.styling import (
+    INK,
+    PALE,
+    Look,
+    Style,
+    evenly,
+    headline,
+    house_style,
+    lead_label,
+    plain,
+    styles_of,
+    time_unit,
+)
 
 # a ratio inside this band is what the emulation literature accepts as calibrated
 CALIBRATED = (0.8, 1.1)
+BY_LEAD = ("skill", "acc", "crps", "spread_skill")
 
 
 def encode(figure: Figure, kind: str, dpi: int = 130) -> bytes:
@@ -106,15 +119,44 @@ def spread_skill_figure(scores: xr.Dataset, look: Look | None = None) -> Figure:
     with house_style():
         figure, axes = panels(len(fields), drawn)
         for field, ax in zip(fields, axes, strict=True):
-            row = scores.sel(field=field)
-            ax.axhspan(*CALIBRATED, color=PALE, alpha=0.6, linewidth=0)
-            ax.axhline(1, color=INK, linewidth=0.8)
-            lead_curves(ax, row, "spread_skill", drawn, look)
-            highest = float(np.nanmax(row["spread_skill"].values, initial=0))
-            ax.set_yscale("linear")
-            ax.set_ylim(0, np.clip(1.05 * highest, 1.25, 3))
-            ax.set_ylabel("spread / skill")
+            _calibration(ax, scores.sel(field=field), drawn, look)
             _titled(ax, field, fields)
+        name_all(figure, axes)
+    return figure
+
+
+def _calibration(ax: Axes, row: xr.Dataset, drawn: Sequence[str], look: Look) -> None:
+    """The spread–skill ratio of one field over the calibrated band."""
+    ax.axhspan(*CALIBRATED, color=PALE, alpha=0.6, linewidth=0)
+    ax.axhline(1, color=INK, linewidth=0.8)
+    lead_curves(ax, row, "spread_skill", drawn, look)
+    highest = float(np.nanmax(row["spread_skill"].values, initial=0))
+    ax.set_yscale("linear")
+    ax.set_ylim(0, np.clip(1.05 * highest, 1.25, 3))
+    ax.set_ylabel("spread / skill")
+
+
+def by_lead(scores: xr.Dataset) -> list[str]:
+    """The scores that a field is told by against lead time, as far as any method has them.
+
+    None where fields are few and have no climatology: sections by score say as much of them.
+    """
+    few = len(headline(fields_of(scores))) == len(fields_of(scores)) and "acc" not in scores
+    return [] if few else [name for name in BY_LEAD if finite_methods(scores, name)]
+
+
+def lead_figure(scores: xr.Dataset, field: str, look: Look | None = None) -> Figure:
+    """One field against lead time, a panel for each score of `BY_LEAD`."""
+    look, row, names = look or styles_of(scores), scores.sel(field=field), by_lead(scores)
+    with house_style():
+        figure, axes = panels(len(names), columns=2)
+        for name, ax in zip(names, axes, strict=True):
+            drawn = finite_methods(row, name)
+            if name == "spread_skill":
+                _calibration(ax, row, drawn, look)
+            else:
+                lead_curves(ax, row, name, drawn, look)
+                ax.set_ylabel(plain(score_name(scores, name, field)))
         name_all(figure, axes)
     return figure
 

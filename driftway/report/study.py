@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from driftway.report.outcome import Outcome
 from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, write_page
 from driftway.report.physical import physics_panes
 from driftway.report.pictures import members_panel
-from driftway.report.plotting import finite_methods
+from driftway.report.plotting import finite_methods, score_name
 from driftway.report.study_findings import study_findings
 from driftway.report.study_plotting import against_calls, along_dial, forest, growth
 from driftway.report.study_protocol import duration_table, protocol_table, tuning_tables
@@ -29,8 +30,8 @@ from driftway.report.study_tables import (
     spectra_tables,
     window_table,
 )
-from driftway.report.styling import time_unit
-from driftway.report.tables import Table, glossary_table
+from driftway.report.styling import headline, in_days, time_unit
+from driftway.report.tables import Table, glossary_table, lead_tables
 from driftway.studies.statistics import curve
 
 # bytes of all figures before base64, which adds a third
@@ -40,6 +41,7 @@ ROLLOUT = {"crps": "CRPS", "vrmse": "VRMSE"}
 
 def study_page(path: Path, outcome: Outcome) -> Path:
     """Write the page of a study to `path`, complete or not at all, and return it."""
+    outcome = _in_days(outcome)
     return write_page(
         path,
         title=outcome.title,
@@ -51,6 +53,14 @@ def study_page(path: Path, outcome: Outcome) -> Path:
     )
 
 
+def _in_days(outcome: Outcome) -> Outcome:
+    case = outcome.case
+    if case is not None:
+        shown = {row: in_days(forecast) for row, forecast in case.forecasts.items()}
+        case = replace(case, truth=in_days(case.truth), forecasts=shown)
+    return replace(outcome, results=in_days(outcome.results), case=case)
+
+
 def sections(outcome: Outcome) -> list[Section]:
     """Everything on the page between the findings and what was run."""
     page = _Page(outcome)
@@ -58,6 +68,7 @@ def sections(outcome: Outcome) -> list[Section]:
     return [
         Section("skill", "Skill", "", page.skill(), "Field"),
         Section("ranks-of-rows", "Which differences are beyond chance", "", page.ranks(), "Score"),
+        Section("leads", "Lead times", about_growth, page.leads(), "Field"),
         Section("growth", "Error growth", about_growth, page.grouped(page.growth), "Rows"),
         Section("fields", "Fields", "", page.pictures(), "Field"),
         Section("segments", "Errors in ten segments", "", page.segments(), "Score"),
@@ -94,13 +105,15 @@ class _Page:
 
     def __init__(self, outcome: Outcome):
         self.outcome = outcome
+        self.shown = headline(outcome.fields)
         measured = outcome.results.sizes.get("quantity", 0) + ("profiles" in outcome.results)
         drawn = (
             measured
-            + len(outcome.groups) * (2 + 3 * len(outcome.fields))
+            + len(outcome.groups) * (2 + 3 * len(self.shown))
             + len(outcome.dials)
             + 3
-            + 2 * len(outcome.fields)
+            + 2 * len(self.shown)
+            + len(outcome.fields)
         )
         self.limit = FIGURES // drawn
 
@@ -108,11 +121,13 @@ class _Page:
 
     def skill(self) -> tuple[Pane, ...]:
         """What a reader looks for first, of all fields and of each if there are several."""
-        return tuple(Pane(label, tables=(skill_table(self.outcome, fields),)) for label, fields in self._choices())
+        return tuple(
+            Pane(label, tables=(skill_table(self.outcome, fields),)) for label, fields in self._choices(every=True)
+        )
 
-    def _choices(self) -> list[tuple[str, list[str]]]:
+    def _choices(self, every: bool = False) -> list[tuple[str, list[str]]]:
         fields = self.outcome.fields
-        each = [(field, [field]) for field in fields]
+        each = [(field, [field]) for field in (fields if every else self.shown)]
         return each if len(fields) == 1 else [("all fields", fields), *each]
 
     def grouped(self, draw: Callable[[str, xr.Dataset], tuple[Picture, ...]]) -> tuple[Pane, ...]:
@@ -132,6 +147,25 @@ class _Page:
 
     # --- figures
 
+    def leads(self) -> tuple[Pane, ...]:
+        """Each field against lead time: RMSE of the mean, anomaly correlation, CRPS, calibration, and them as tables.
+
+        Figures have the first group of rows and the references, tables all rows.
+        """
+        outcome, scores = self.outcome, self._of(self.outcome.order + self.outcome.references)
+        first = self._of([*next(iter(outcome.groups.values())), *outcome.references])
+        names = plotting.by_lead(scores)
+        about = f" Anomalies are from the {scores.attrs['climatology']}." if "climatology" in scores.attrs else ""
+
+        def one(field: str) -> Pane:
+            alt = f"{field} against lead time. At the last lead, {names[0]}: {_last(first, names[0], field)}"
+            caption = f"{field}: {', '.join(score_name(scores, name, field) for name in names)}.{about}"
+            figure = plotting.lead_figure(first, field, outcome.look)
+            tables = [table for name in names for table in lead_tables(scores, name, outcome.look, [field])]
+            return Pane(field, (self._pictured(figure, f"leads-{field}", alt, caption),), more=tuple(tables))
+
+        return tuple(map(one, outcome.fields)) if names else ()
+
     def growth(self, label: str, scores: xr.Dataset) -> tuple[Picture, ...]:
         """Errors against lead time."""
         if not finite_methods(scores, "crps"):
@@ -145,7 +179,7 @@ class _Page:
             caption = f"{field}, {label}: VRMSE of the mean and of members, fair CRPS."
             return self._pictured(growth(scores, field, self.outcome.look), f"growth-{field}-{label}", alt, caption)
 
-        return tuple(map(one, self.outcome.fields))
+        return tuple(map(one, self.shown))
 
     def spread(self, label: str, scores: xr.Dataset) -> tuple[Picture, ...]:
         """The spread–skill ratio against lead time."""
@@ -155,7 +189,7 @@ class _Page:
         low, high = plotting.CALIBRATED
         alt = f"Spread–skill ratio against lead time for {', '.join(drawn)}"
         caption = f"{label}: 1 is calibrated, below is too narrow, above too wide; the band is {low} to {high}."
-        figure = plotting.spread_skill_figure(scores, self.outcome.look)
+        figure = plotting.spread_skill_figure(scores.sel(field=self.shown), self.outcome.look)
         return (self._pictured(figure, f"spread-skill-{label}", alt, caption),)
 
     def spectra(self, label: str, scores: xr.Dataset) -> tuple[Picture, ...]:
@@ -174,7 +208,7 @@ class _Page:
             figure = plotting.spectra_figure(here, field, self.outcome.look)
             return self._pictured(figure, f"spectra-{field}-{label}", alt, caption)
 
-        return tuple(map(one, self.outcome.fields))
+        return tuple(map(one, self.shown))
 
     def histograms(self, label: str, scores: xr.Dataset) -> tuple[Picture, ...]:
         """Rank histograms of all leads."""
@@ -191,7 +225,7 @@ class _Page:
             figure = plotting.rank_histogram_figure(here, field, self.outcome.look)
             return self._pictured(figure, f"ranks-{field}-{label}", alt, caption)
 
-        return tuple(map(one, self.outcome.fields)) if drawn else ()
+        return tuple(map(one, self.shown)) if drawn else ()
 
     # --- panes of their own kind
 
@@ -207,7 +241,7 @@ class _Page:
             figure = members_panel(case, rows, field)
             return Pane(field, (self._pictured(figure, f"fields-{field}", f"{field}: {about}", f"{field}: {about}."),))
 
-        return tuple(map(one, self.outcome.fields)) if rows else ()
+        return tuple(map(one, self.shown)) if rows else ()
 
     def ranks(self) -> tuple[Pane, ...]:
         """Rows in order by CRPS and by VRMSE, with the tests against the best, for all fields and for each."""

@@ -74,7 +74,7 @@ def _members(outcome: Outcome) -> str:
 
 def _against_references(outcome: Outcome) -> str:
     """References, and the rows that are no better than them."""
-    found = {r: estimate(outcome.results, "crps", r).mean for r in outcome.references if r in REFERENCES[:2]}
+    found = {r: estimate(outcome.results, "crps", r).mean for r in outcome.references if r.startswith(REFERENCES[:2])}
     if not found:
         return ""
     texts = ", ".join(f"{reference} {number(value)}" for reference, value in found.items())

@@ -30,6 +30,14 @@ GREYS: tuple[tuple[str, Line], ...] = (
     ("#555555", (0, (6, 2, 1, 2))),
 )
 INK, PALE = "#222222", "#dcdcdc"
+HOURS = ("h", "hr", "hour", "hours")
+LONG = 72.0  # hours, beyond which lead times are told in days
+TIMES = ("correlation_time", "correlation_time_low", "correlation_time_high", "first_failure")
+MANY = 6  # fields that a figure still shows side by side
+WEATHER = (
+    *("tas", "2m_temperature", "zg500", "geopotential500", "ua250", "u_component_of_wind250"),
+    *("ta850", "temperature850", "pr_6h", "total_precipitation_6hr", "pl", "mean_sea_level_pressure"),
+)
 RC: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -141,6 +149,24 @@ def time_unit(data: xr.Dataset) -> str:
     attributes = data["lead_time"].attrs
     unit = str(attributes.get("time_units", attributes.get("units", "")))
     return "" if unit == "1" else unit
+
+
+def in_days(data: xr.Dataset) -> xr.Dataset:
+    """The same with lead times, and scores that are times, in days where hours reach beyond `LONG`."""
+    if time_unit(data) not in HOURS or not len(data["lead_time"]) or float(data["lead_time"][-1]) <= LONG:
+        return data
+    times = {name: data[name] / 24 for name in TIMES if name in data}
+    for name, values in times.items():
+        values.attrs = data[name].attrs
+    lead = ("lead_time", data["lead_time"].values / 24, {**data["lead_time"].attrs, "time_units": "days"})
+    return data.assign(times).assign_coords(lead_time=lead)
+
+
+def headline(fields: Sequence[str]) -> list[str]:
+    """The fields that figures of several fields show: all where they are few, else those that weather is told by."""
+    if len(fields) <= MANY:
+        return list(fields)
+    return [name for name in WEATHER if name in fields][:MANY] or list(fields)[:MANY]
 
 
 def lead_label(data: xr.Dataset) -> str:

@@ -17,6 +17,7 @@ from driftway.report.plotting import fields_of, finite_methods, of, score_name
 from driftway.report.styling import Look, Style, evenly, lead_label, time_unit
 
 LEADS = 6
+DAYS = (0.25, 1, 3, 5, 7, 10, 15, 20, 30)
 SUMMARY = ("vrmse", "spread_skill", "spectral_rmse", "correlation_time")
 BANDS = ("low", "mid", "high")
 LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
@@ -201,18 +202,26 @@ def scores_table(scores: xr.Dataset, field: str, look: Look) -> Table:
 # --- other tables --------------------------------------------------------------------------------------------------
 
 
-def lead_tables(scores: xr.Dataset, name: str, look: Look) -> tuple[Table, ...]:
-    """One score at a few lead times, a table per field."""
-    chosen, methods = evenly(scores.sizes["lead_time"], LEADS), finite_methods(scores, name)
+def lead_tables(scores: xr.Dataset, name: str, look: Look, fields: Sequence[str] = ()) -> tuple[Table, ...]:
+    """One score at a few lead times, a table per field; of all fields by default."""
+    chosen, methods = _told_leads(scores), finite_methods(scores, name)
     leads, better = scores["lead_time"].values[chosen], scores[name].attrs.get("better", "") if methods else ""
 
     def table(field: str) -> Table:
         values = scores[name].sel({"field": field, "method": methods}).transpose("method", "lead_time").values
         columns = [Column(f"{lead:.4g}", values[:, k].tolist(), better) for k, lead in zip(chosen, leads, strict=True)]
         title = f"{score_name(scores, name, field)} of {field} by {lead_label(scores)}"
-        return method_table(title, scores, look, methods, columns)
+        found = method_table(title, scores, look, methods, columns)
+        return replace(found, latex=latex(found))
 
-    return tuple(table(field) for field in fields_of(scores)) if methods else ()
+    return tuple(table(field) for field in fields or fields_of(scores)) if methods else ()
+
+
+def _told_leads(scores: xr.Dataset) -> list[int]:
+    """Lead times for a table: of days those that forecasts of weather are told by, of others evenly spaced ones."""
+    leads = scores["lead_time"].values
+    days = [int(np.abs(leads - day).argmin()) for day in DAYS if np.isclose(leads, day, rtol=1e-6).any()]
+    return days if time_unit(scores) == "days" and len(days) > 1 else evenly(len(leads), LEADS)
 
 
 def band_table(scores: xr.Dataset, field: str, look: Look) -> Table:

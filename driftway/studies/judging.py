@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from driftway.data import Trajectories, open_data
+from driftway.data.climatologies import DATE, climatology_at
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
 from driftway.data.starts import begun, start_frames
@@ -24,7 +25,7 @@ from driftway.forecasting import COST, forecast_run
 from driftway.report.pictures import Case
 from driftway.samplers import Sampler
 from driftway.schema import EvaluationSection
-from driftway.scoring import baselines, case_of, floors, truth_for
+from driftway.scoring import baselines, case_of, floors, truth_for, usual
 from driftway.tuning import field_scales
 from driftway.workflow import finished
 
@@ -40,15 +41,19 @@ def judge(
     stride: int = 1,
     sampler: Sampler | None = None,
     picture: Path | None = None,
+    anomalies: bool = False,
 ) -> xr.Dataset:
     """All scores of a run as `driftway.evaluation.score` gives them, of the one method `label`, and its costs.
 
     label: different for those that judge one run at a time; stride: frames of the data in one step; picture: where to
-    keep the forecast from the first initial state
+    keep the forecast from the first initial state; anomalies: score them too, where data have a calendar
     """
-    truth, layout = _truth(_part(open_data(data), judged, stride), judged, stride)
+    whole = open_data(data)
+    truth, layout = _truth(_part(whole, judged, stride), judged, stride)
+    expected = climatology_at(whole.split("train"), truth, layout) if anomalies and DATE in truth.coords else None
     if not finished(run):
-        return _costs(score({label: truth.expand_dims("realization") * np.nan}, truth, layout), {})
+        diverged = truth.expand_dims("realization") * np.nan
+        return _costs(score({label: diverged}, truth, layout, climatology=expected), {})
     scratch = run / f"forecast-{label}.zarr"
     settings: dict[str, Any] = {**judged.model_dump(), "sampler": sampler, "label": label, "force": True}
     try:
@@ -57,7 +62,7 @@ def judge(
             forecast_run(run, data, scratch, **settings)
             seconds = time.perf_counter() - began
         forecast = open_forecast(scratch)
-        found = score({label: forecast}, truth, layout)
+        found = score({label: forecast}, truth, layout, climatology=expected)
         costs = {name: forecast.attrs[name] for name in COST if name in forecast.attrs}
         if picture is not None:
             forecast_run(run, data, picture, **{**settings, "trajectories": 1, "starts": 1})
@@ -86,7 +91,8 @@ def judge_references(
     rows = np.arange(part.shape[0])
     params = part.fixed(rows)
     beside = {**baselines(whole, part, truth, layout), **floors(runs, truth, params)}
-    return {name: _costs(score({name: forecast}, truth, layout), {}) for name, forecast in beside.items()}
+    expected = usual(beside, truth)
+    return {n: _costs(score({n: f}, truth, layout, climatology=expected), {}) for n, f in beside.items()}
 
 
 def pictured(forecasts: Mapping[str, Path], data: Path, judged: EvaluationSection, stride: int) -> Case | None:

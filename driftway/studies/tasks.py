@@ -169,7 +169,7 @@ def _score(study: Study, folder: Path, task: Task) -> Facts:
     sampler = build_sampler(sampler_of(chosen.stepper)) if row.generative else None
     picture = forecast_of(folder, row.name) if task.number == study.about.seeds[0] else None
     run, stride = run_of(folder, row, task.number), chosen.data.stride
-    found = judge(run, data_of(study, folder), chosen.evaluation, row.name, stride, sampler, picture)
+    found = judge(run, data_of(study, folder), chosen.evaluation, row.name, stride, sampler, picture, anomalies=True)
     save_scores(found, folder / "scores" / row.name / f"seed-{task.number}.json")
     return {"failures": int(found["failures"].sum())}
 
