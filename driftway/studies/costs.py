@@ -165,8 +165,8 @@ def _row_unit(study: Study, name: str) -> Unit:
 
 
 def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
-    """Random transitions of encoded states."""
-    states = generator("cost").standard_normal((8, 16, *inner)).astype(np.float32)
+    """Random transitions of encoded states, enough of them for a linear model of all channels."""
+    states = generator("cost").standard_normal((8, max(16, inner[0]), *inner)).astype(np.float32)
     fields = type(shape.layout.fields)(tuple(map(str, range(inner[0]))), ("1",) * inner[0])
     axes = tuple(type(a).uniform(a.name, n, a.length) for a, n in zip(shape.layout.axes, inner[1:], strict=True))
     known = {
@@ -185,7 +185,7 @@ def _training_step(model: nn.Module, transitions: Transitions, experiment: Exper
     size = experiment.training.batch
     prepare = getattr(model, "prepare", None)
     if prepare is not None:
-        prepare(lambda: [transitions.batch(np.arange(ROWS))])
+        prepare(lambda: [transitions.batch(np.arange(len(transitions)))])
     periods = (1,) * (len(transitions.data.axes)) if experiment.training.augment else ()
     if not any(weight.requires_grad for weight in model.parameters()):
         return 0.0
