@@ -7,9 +7,9 @@ all maps, and with the mean ⟨·⟩ over the area:
     rmsb      √⟨(ū̂ − ū)²⟩
     season    √Σ_m w_m ⟨(ŝ_m − s_m)²⟩ ,   s_m = u_m − ū
     variance  ln(⟨V̂⟩/⟨V⟩)
-    pattern   ⟨ū̂′ ū′⟩/√(⟨ū̂′²⟩⟨ū′²⟩) ,   ū′ = ū − ⟨ū⟩
+    pattern   √⟨(ū̂′ − ū′)²⟩ ,   ū′ = ū − ⟨ū⟩
 
-Perfect: 0, 0, 0, 0 and 1. A run that is perfect but not endless misses them by chance; the band says by how much.
+Perfect: 0. A run that is perfect but not endless misses them by chance; the band says by how much.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ STATISTICS: Mapping[str, str] = {
     "rmsb": "√⟨(ū̂ − ū)²⟩, root-mean-square of the bias map",
     "season": "√Σ_m w_m⟨(ŝ_m − s_m)²⟩, s_m = u_m − ū of the months m",
     "variance": "ln(⟨V̂⟩/⟨V⟩), V the variance about the months' means",
-    "pattern": "correlation of the maps ū̂ and ū over the area",
+    "pattern": "√⟨(b − ⟨b⟩)²⟩, b = ū̂ − ū: what is left of rmsb without the bias",
 }
 TAILS: Mapping[str, tuple[float | None, float | None]] = {  # shares of chance that are in the band, 95 % in all
     "bias": (0.025, 0.975),
     "rmsb": (None, 0.95),
     "season": (None, 0.95),
     "variance": (0.025, 0.975),
-    "pattern": (0.05, None),
+    "pattern": (None, 0.95),
 }
-PERFECT: Mapping[str, float] = {"bias": 0.0, "rmsb": 0.0, "season": 0.0, "variance": 0.0, "pattern": 1.0}
 DRAWS = 2000
 FEWEST = 2  # years that can be resampled
 Values = dict[str, np.ndarray]
@@ -74,10 +73,7 @@ def compared(own: Climate, truth: Climate, area: np.ndarray) -> Values:
     def mean(u: np.ndarray) -> np.ndarray:
         return (area * u).mean(axes)
 
-    def anomaly(u: np.ndarray) -> np.ndarray:
-        return u - mean(u).reshape(*u.shape[: u.ndim - area.ndim], *(1,) * area.ndim)
-
-    apart, here, there = own.mean - truth.mean, anomaly(own.mean), anomaly(truth.mean)
+    apart = own.mean - truth.mean
     season = (own.months - own.mean) - (truth.months - truth.mean)
     with np.errstate(invalid="ignore", divide="ignore"):  # a field that never changes has no ratio
         return {
@@ -85,7 +81,7 @@ def compared(own: Climate, truth: Climate, area: np.ndarray) -> Values:
             "rmsb": np.sqrt(mean(apart**2)),
             "season": np.sqrt(own.weights @ mean(season**2)),
             "variance": np.log(mean(own.variance) / mean(truth.variance)),
-            "pattern": mean(here * there) / np.sqrt(mean(here**2) * mean(there**2)),
+            "pattern": np.sqrt(mean((apart - mean(apart).reshape(-1, *(1,) * area.ndim)) ** 2)),
         }
 
 
@@ -101,25 +97,27 @@ def by_chance(
     √(P/(P − 1)) as large, so that resampled years vary as years do. None where P < 2.
 
     Every number is a form of how often each year was drawn, d = p̂ − p, with the products of two years' maps averaged
-    over the area, so that no map is drawn. Where it is a mean over many points (`rmsb`, `season`), d is stretched to
-    its expected length, |d|² = (1 − 1/P)(1/n̂ + 1/n): it is the direction that chance chooses, and how uneven a
-    resampling is would make them vary more than they do. Years are taken to be independent of each other. Efron 1979.
+    over the area, so that no map is drawn. Where it is a mean over many points (`rmsb`, `season`, `pattern`), d is
+    stretched to the length |d|² = 1/n̂ + 1/n: it is the direction that chance chooses, and how uneven a resampling is
+    would make them vary more than they do. `bias`, one number of a few years, is as much wider as Student's law of
+    P − 1 degrees of freedom is than the normal one. Years are taken to be independent of each other. Efron 1979.
     """
     count = sum(map(len, parts))
     if count < FEWEST:
         return None
     rng = np.random.default_rng(seed)
     drawn, against = (rng.multinomial(n, np.full(count, 1 / count), draws) / n for n in (own, truth))
-    channels = [_channel(parts, c, area, drawn, against) for c in range(parts[0].monthly.shape[2])]
+    channels = [_channel(parts, c, area, drawn, against, 1 / own + 1 / truth) for c in range(parts[0].monthly.shape[2])]
     return {name: np.stack([found[name] for found in channels], 1) for name in STATISTICS}
 
 
 def _channel(
-    parts: Sequence[Years], channel: int, area: np.ndarray, drawn: np.ndarray, against: np.ndarray
+    parts: Sequence[Years], channel: int, area: np.ndarray, drawn: np.ndarray, against: np.ndarray, length: float
 ) -> dict[str, np.ndarray]:
-    """The numbers of one channel, (draws,)."""
+    """The numbers of one channel, (draws,); length: |d|² of a run and the truth."""
     weights, apart = parts[0].weights, drawn - against
-    even = apart * np.sqrt(np.square(apart).sum(1).mean() / np.square(apart).sum(1))[:, None]
+    lengths = np.maximum(np.square(apart).sum(1), np.finfo(float).tiny)
+    even = apart * np.sqrt(length / lengths)[:, None]
     monthly, kept = (
         _wider(np.concatenate([getattr(years, name)[:, :, channel] for years in parts])) for name in ("monthly", "kept")
     )
@@ -129,7 +127,6 @@ def _channel(
     seasons = monthly - yearly[:, None]
     shares = weights.reshape(-1, *(1,) * area.ndim) * area
     maps = yearly - level.reshape(-1, *(1,) * area.ndim)
-    shape = _products(maps, area)
     between = _products(_centred(kept), shares) * len(weights)
 
     def variance(p: np.ndarray) -> np.ndarray:
@@ -137,12 +134,17 @@ def _channel(
 
     with np.errstate(invalid="ignore", divide="ignore"):  # a field that never changes has no ratio
         return {
-            "bias": apart @ level,
+            "bias": _student(len(within) - 1) * (apart @ level),
             "rmsb": np.sqrt(_form(_products(_centred(yearly), area), even)),
             "season": np.sqrt(_form(_products(_centred(seasons), shares) * len(weights), even)),
             "variance": np.log(variance(drawn) / variance(against)),
-            "pattern": ((drawn @ shape) * against).sum(1) / np.sqrt(_form(shape, drawn) * _form(shape, against)),
+            "pattern": np.sqrt(_form(_products(_centred(maps), area), even)),
         }
+
+
+def _student(freedom: int, z: float = 1.96) -> float:
+    """How much wider 95 % of Student's law are than of the normal one, to the second order of 1/ν (Fisher 1926)."""
+    return 1 + (z**2 + 1) / (4 * freedom) + (5 * z**4 + 16 * z**2 + 3) / (96 * freedom**2)
 
 
 def _centred(years: np.ndarray) -> np.ndarray:
@@ -167,7 +169,7 @@ def _form(matrix: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def band(drawn: Values | None, fields: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Between what 95 % of chance lie, (C,) each: of numbers that are perfect at one end, from there to the other.
+    """Between what 95 % of chance lie, (C,) each; of numbers that cannot be negative, from 0 to there.
 
     NaN where there were too few years.
     """
@@ -175,6 +177,6 @@ def band(drawn: Values | None, fields: int) -> dict[str, tuple[np.ndarray, np.nd
     def end(name: str, share: float | None) -> np.ndarray:
         if drawn is None:
             return np.full(fields, np.nan)
-        return np.full(fields, PERFECT[name]) if share is None else np.quantile(drawn[name], share, 0)
+        return np.zeros(fields) if share is None else np.quantile(drawn[name], share, 0)
 
     return {name: (end(name, low), end(name, high)) for name, (low, high) in TAILS.items()}
