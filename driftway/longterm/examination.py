@@ -67,6 +67,7 @@ class Examination:
     compared: Sequence[Compared]
     facts: Mapping[str, Any]
     noun: str
+    land: np.ndarray | None = None
 
     @property
     def seasons(self) -> bool:
@@ -258,7 +259,9 @@ def _examined(
         f"states in no complete {reading.bins.noun}": left,
         "quadrature": known.layout.quadrature,
     }
-    return Examination(known.layout, years, judge.reference, own.spectra, compared_, facts, reading.bins.noun)
+    return Examination(
+        known.layout, years, judge.reference, own.spectra, compared_, facts, reading.bins.noun, known.land
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from driftway.errors import DataError, naming
 
 BLOCK_BYTES = 64_000_000  # of states that are in memory at once
 CLOSE = 1e-3  # of a step, by which times may miss those that are asked for
+LAND = "lsm"
 EPOCH = "0000-01-01T00:00"
 
 
@@ -67,7 +68,7 @@ class Piece:
 class Source:
     """Runs that are one climate: each a row of pieces that follow each other, of as many members.
 
-    calendar: with the epoch of the year 0; None where there are no dates
+    calendar: with the epoch of the year 0; None where there are no dates. land (*S): the share of land, if it is known
     """
 
     name: str
@@ -75,6 +76,7 @@ class Source:
     calendar: Calendar | None
     runs: tuple[tuple[Piece, ...], ...]
     members: int = 1
+    land: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -108,7 +110,13 @@ def of_data(path: Path, split: str, fields: Sequence[str] | None = None) -> Sour
     pieces = [_trajectory(part, row, channels) for row in range(part.shape[0])]
     runs = [[piece] for piece in pieces] if part.calendar is None else _joined(pieces, numbers)
     clock = None if part.calendar is None else Calendar((0.0,), EPOCH, part.calendar.name)
-    return Source(f"{path} ({split})", layout, clock, tuple(map(tuple, runs)))
+    return Source(f"{path} ({split})", layout, clock, tuple(map(tuple, runs)), land=_land(part))
+
+
+def _land(part: Trajectories) -> np.ndarray | None:
+    """The static field of the share of land, where it is one for all on the grid of the states."""
+    found = part.static.get(LAND)
+    return found if found is not None and found.shape == part.shape[3:] else None
 
 
 def _run_numbers(data: Trajectories, part: Trajectories, split: str) -> list[Any]:
