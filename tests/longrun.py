@@ -11,10 +11,9 @@ import numpy as np
 from driftway.data import Trajectories, save_zarr
 from driftway.data.axes import Axis, Fields
 from driftway.data.calendar import Calendar
-from driftway.data.forecasts import describe_forecast, on_disk
+from driftway.data.forecasts import on_disk
 from driftway.data.layout import Layout
 from driftway.data.summaries import Made, PeriodMeans, months
-from driftway.sphere import gaussian_latitudes
 from tests.test_climate_network import sphere
 
 
@@ -75,17 +74,19 @@ class Truth:
         return save_zarr(self.data(np.random.default_rng(seed), count, rows, follow), path)
 
 
-def forecast(path: Path, truth: Truth, states: np.ndarray, every: int = 1, means: bool = False, **about: Any) -> Path:
-    """A forecast (M, N, leads, C, *S) from 1 January 2001 on, of which each `every`-th lead is kept."""
+def forecast(
+    path: Path, truth: Truth, states: np.ndarray, every: int = 1, means: bool = False, start: float = 0.0, **about: Any
+) -> Path:
+    """A forecast (M, N, leads, C, *S) from `start` hours after 1 January 2001 on; each `every`-th lead is kept."""
     members, rows, leads = states.shape[:3]
     layout, names = truth.layout, [f"test {row}" for row in range(rows)]
     attributes = {"label": path.stem, "run": "run", **about}
+    calendar = Calendar((start,) * rows, "2001-01-01T00:00", truth.calendar or "noleap")
     if truth.calendar is not None:
-        attributes = {"initial_times": ["2001-01-01T00:00"] * rows, **attributes}
+        attributes = {"initial_times": [calendar.date(start)] * rows, **attributes}
     kept = replace(layout, dt=layout.dt * every)
     summaries = []
     if means:
-        calendar = Calendar((0.0,) * rows, "2001-01-01T00:00", truth.calendar or "noleap")
         summaries = [PeriodMeans(months(calendar, truth.dt * np.arange(1, leads + 1), "h"))]
     with on_disk(path, members, force=True)(kept, members, names, leads // every, attributes) as sink:
         for summary in summaries:
@@ -97,6 +98,3 @@ def forecast(path: Path, truth: Truth, states: np.ndarray, every: int = 1, means
             if (lead + 1) % every == 0:
                 sink.put(slice(0, members), slice(0, rows), (lead + 1) // every - 1, here)
     return path
-
-
-__all__ = ["Truth", "describe_forecast", "forecast", "gaussian_latitudes"]

@@ -99,25 +99,35 @@ def by_chance(
     Every number is a form of how often each year was drawn, d = p̂ − p, with the products of two years' maps averaged
     over the area, so that no map is drawn. Where it is a mean over many points (`rmsb`, `season`, `pattern`), d is
     stretched to the length |d|² = 1/n̂ + 1/n: it is the direction that chance chooses, and how uneven a resampling is
-    would make them vary more than they do. `bias`, one number of a few years, is as much wider as Student's law of
-    P − 1 degrees of freedom is than the normal one. Years are taken to be independent of each other. Efron 1979.
+    would make them vary more than they do. `bias`, one number of a few years, is times √(ν/χ²_ν), ν = P − 1, in every
+    draw, as in Student's law. Years are taken to be independent of each other. Efron 1979.
     """
     count = sum(map(len, parts))
     if count < FEWEST:
         return None
     rng = np.random.default_rng(seed)
     drawn, against = (rng.multinomial(n, np.full(count, 1 / count), draws) / n for n in (own, truth))
-    channels = [_channel(parts, c, area, drawn, against, 1 / own + 1 / truth) for c in range(parts[0].monthly.shape[2])]
+    wider = np.sqrt((count - 1) / rng.chisquare(count - 1, draws))
+    drawing = _Drawing(drawn, against, 1 / own + 1 / truth, wider)
+    channels = [_channel(parts, c, area, drawing) for c in range(parts[0].monthly.shape[2])]
     return {name: np.stack([found[name] for found in channels], 1) for name in STATISTICS}
 
 
-def _channel(
-    parts: Sequence[Years], channel: int, area: np.ndarray, drawn: np.ndarray, against: np.ndarray, length: float
-) -> dict[str, np.ndarray]:
-    """The numbers of one channel, (draws,); length: |d|² of a run and the truth."""
-    weights, apart = parts[0].weights, drawn - against
+@dataclass(frozen=True)
+class _Drawing:
+    """How often each year was drawn for a run and for the truth, as shares (draws, P); |d|² of both; and √(ν/χ²_ν)."""
+
+    drawn: np.ndarray
+    against: np.ndarray
+    length: float
+    wider: np.ndarray
+
+
+def _channel(parts: Sequence[Years], channel: int, area: np.ndarray, drawing: _Drawing) -> dict[str, np.ndarray]:
+    """The numbers of one channel, (draws,)."""
+    weights, apart = parts[0].weights, drawing.drawn - drawing.against
     lengths = np.maximum(np.square(apart).sum(1), np.finfo(float).tiny)
-    even = apart * np.sqrt(length / lengths)[:, None]
+    even = apart * np.sqrt(drawing.length / lengths)[:, None]
     monthly, kept = (
         _wider(np.concatenate([getattr(years, name)[:, :, channel] for years in parts])) for name in ("monthly", "kept")
     )
@@ -134,17 +144,12 @@ def _channel(
 
     with np.errstate(invalid="ignore", divide="ignore"):  # a field that never changes has no ratio
         return {
-            "bias": _student(len(within) - 1) * (apart @ level),
+            "bias": drawing.wider * (apart @ level),
             "rmsb": np.sqrt(_form(_products(_centred(yearly), area), even)),
             "season": np.sqrt(_form(_products(_centred(seasons), shares) * len(weights), even)),
-            "variance": np.log(variance(drawn) / variance(against)),
+            "variance": np.log(variance(drawing.drawn) / variance(drawing.against)),
             "pattern": np.sqrt(_form(_products(_centred(maps), area), even)),
         }
-
-
-def _student(freedom: int, z: float = 1.96) -> float:
-    """How much wider 95 % of Student's law are than of the normal one, to the second order of 1/ν (Fisher 1926)."""
-    return 1 + (z**2 + 1) / (4 * freedom) + (5 * z**4 + 16 * z**2 + 3) / (96 * freedom**2)
 
 
 def _centred(years: np.ndarray) -> np.ndarray:
