@@ -112,23 +112,23 @@ def years(rng: np.random.Generator, count: int, off: float = 0.0) -> Years:
 
 @pytest.mark.parametrize(("own", "truth", "also"), [(10, 10, 10), (4, 6, 8), (40, 10, 0), (10, 2, 2)])
 def test_bands_hold_what_they_say(own: int, truth: int, also: int) -> None:
-    """Of 150 pairs of climates of one law, 95 % lie inside; of those that are off by a known bias, few."""
+    """Of 100 pairs of climates of one law, 95 % lie inside; of those that are off by a known bias, few."""
     inside: dict[str, list[bool]] = {name: [] for name in STATISTICS}
     off = []
-    for seed in range(150):
+    for seed in range(100):
         rng = np.random.default_rng((seed, own))
         happened = years(rng, truth)
         parts = [happened, *([years(rng, also)] if also else [])]
-        ends = band(by_chance(parts, AREA, own, truth, draws=400, seed=seed), 2)
+        ends = band(by_chance(parts, AREA, own, truth, draws=300, seed=seed), 2)
         reference = climate([happened])
         values = compared(climate([years(rng, own)]), reference, AREA)
         for name in STATISTICS:
             inside[name] += ((values[name] >= ends[name][0]) & (values[name] <= ends[name][1])).tolist()
-        wrong = compared(climate([years(rng, own, 0.08)]), reference, AREA)["bias"]
+        wrong = compared(climate([years(rng, own, 0.15)]), reference, AREA)["bias"]
         off += ((wrong >= ends["bias"][0]) & (wrong <= ends["bias"][1])).tolist()
     share = {name: np.mean(values) for name, values in inside.items()}
     assert all(0.9 <= value <= 1 for value in share.values()), share
-    assert max(share["bias"], share["rmsb"], share["variance"], share["pattern"]) < 0.999 and np.mean(off) < 0.1
+    assert max(share["bias"], share["rmsb"], share["pattern"]) < 0.999 and np.mean(off) < 0.1
 
 
 def test_bands_are_those_of_years_that_are_drawn() -> None:
@@ -178,8 +178,9 @@ def test_moments_are_those_of_xarray(tmp_path: Path, every: int) -> None:
     """Six-hourly states over two leap years and two others, of which each day's first is kept."""
     truth = Truth(dt=6.0, calendar="proleptic_gregorian", axes=sphere(4, 4))
     leap = 4 * 1461
-    data = replace(truth.data(np.random.default_rng(2), leap), calendar=Calendar((0.0,), "2000-01-01", "standard"))
-    save_zarr(replace(data, calendar=Calendar((0.0,), "2000-01-01", "proleptic_gregorian")), tmp_path / "t.zarr")
+    calendar = Calendar((0.0,), "2000-01-01", "proleptic_gregorian")
+    data = replace(truth.data(np.random.default_rng(2), leap), calendar=calendar)
+    save_zarr(data, tmp_path / "t.zarr")
     source = of_data(tmp_path / "t.zarr", "test")
     kept = Sampling(6.0 * every, source.runs[0][0].start)
     ((member,),) = gather(source, bins := Seasons(source.calendar), kept, Sampling(6.0, kept.phase))
@@ -323,6 +324,15 @@ def test_a_member_that_leaves_the_finite_numbers_is_a_failure(found: Examination
     assert described(found)["compared"]["blown"]["pooled"] is None
 
 
+def test_fields_of_the_papers_bias_are_told_first(found: Examination) -> None:
+    names = replace(found, layout=replace(found.layout, fields=Fields(("tas", "zg500"), ("K", "m"))))
+    told = [sentence for sentence in findings(names) if sentence.startswith("off: rmsb of")]
+    off = found.compared[2].pooled
+    assert off is not None and len(told) == 1
+    assert told[0].startswith("off: rmsb of zg500 ") and ", tas ✗ 0.2" in told[0]
+    assert not any("rmsb of zg500" in sentence for sentence in findings(found))
+
+
 # --- without dates --------------------------------------------------------------------------------------------------
 
 
@@ -419,17 +429,8 @@ def test_the_command_writes_numbers_maps_and_a_page(
     place: Path, tmp_path: Path, found: Examination, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(place / f"{name}.zarr") for name in ("good", "off", "blown")]
-    options = [
-        "--truth",
-        place / "truth.zarr",
-        "--also",
-        place / "also.zarr",
-        "--also-split",
-        "test",
-        "--out",
-        tmp_path,
-    ]
-    assert main(["climate", *words, *map(str, options)]) == 0
+    words += ["--truth", str(place / "truth.zarr"), "--also", str(place / "also.zarr"), "--also-split", "test"]
+    assert main(["climate", *words, "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "bias of t" in told and "member 1 is a failure" in told
     numbers = json.loads((tmp_path / "climate.json").read_text())
@@ -440,9 +441,7 @@ def test_the_command_writes_numbers_maps_and_a_page(
     }  # fmt: skip
     assert len(numbers["compared"]["good"]["years"]["member 1"]["w"]) == 3 and len(numbers["units"]) == 2
     northern = numbers["truth's climate"]["months"]["northern hemisphere"]["t"]
-    assert northern[6] == pytest.approx(
-        float((area_of(found.layout) * found.reference.months[6, 0])[:2].mean() * 1), rel=1e-9
-    )
+    assert northern[6] == pytest.approx((area_of(found.layout) * found.reference.months[6, 0])[:2].mean(), rel=1e-9)
     stored = xr.open_zarr(tmp_path / "maps.zarr", consolidated=False)
     assert stored["run"].values.tolist() == ["truth", f"{place / 'also.zarr'} (test)", "good", "off"]
     np.testing.assert_allclose(stored["t"].sel(run="truth"), found.reference.months[:, 0])
@@ -452,7 +451,7 @@ def test_the_command_writes_numbers_maps_and_a_page(
     assert all(
         f'id="{section}"' in page for section in ("bias", "maps", "variance", "season", "years", "spectra", "guard")
     )
-    assert "✗ 0.2" in page and page.count("<img") >= 13
+    assert "✗ 0.2" in page and page.count("<img") == 11
 
 
 def test_land_is_drawn_where_it_is_known(tmp_path: Path) -> None:

@@ -118,7 +118,17 @@ def _sentences(own: Compared, found: Examination) -> list[str]:
     ]
     more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
     text = f"{own.label}: chance explains every number of {whole} of {counted(len(names), 'field')}"
+    said += _of_the_paper(own, names)
     return [*said, text + (f", but not {', '.join(listed[:NAMED])}{more}." if listed else ".")]
+
+
+def _of_the_paper(own: Compared, names: Sequence[str]) -> list[str]:
+    """The root-mean-square bias of the fields that the paper tells it of, if there are any."""
+    if own.pooled is None or own.truth:
+        return []
+    there = [(name, names.index(name)) for name in PAPER if name in names]
+    listed = [f"{name} {_value(own.pooled, 'rmsb', c)} ({_range(own.pooled, 'rmsb', c)})" for name, c in there]
+    return [f"{own.label}: rmsb of {', '.join(listed)}."] if listed else []
 
 
 def _known(band: Band, name: str, field: int) -> bool:
