@@ -21,6 +21,7 @@ from driftway.scoring import open_forecasts
 
 SHARES = 10  # blocks of a forecast without seasons, unless said otherwise
 SAID = ("diverged", "drifting")
+OTHER = "other truth"  # what the second truth run is called
 EVERY, KEPT = "all steps, from the means of months", "the states kept"
 
 
@@ -73,6 +74,11 @@ class Examination:
     def seasons(self) -> bool:
         """Whether there are months."""
         return len(self.reference.weights) > 1
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The numbers that are defined."""
+        return tuple(name for name in STATISTICS if self.seasons or name != "season")
 
 
 def examine(
@@ -244,14 +250,14 @@ def _examined(
     years = own.years[name]
     truths = [gathered.years[label] for label, gathered in runs]
     judge = _Judge(climate([years]), truths, len(years), area_of(known.layout), seed)
-    compared_ = [judge(label, True, gathered, {}) for label, gathered in others]
+    compared_ = [judge(OTHER, True, gathered, {}) for _, gathered in others]
     for label, gathered in zip(forecasts, found, strict=True):
         about = forecasts[label].attrs
         compared_.append(judge(label, False, gathered, {what: str(about[what]) for what in SAID if what in about}))
     left = {label: own.left_out for (label, _), own in zip(runs, truths, strict=True)}
     facts = {
         "truth": name,
-        "also": [label for label, _ in others],
+        **{OTHER: label for label, _ in others},
         f"{reading.bins.noun}s of the truth": len(years),
         f"{reading.bins.noun}s that chance is known from": sum(map(len, truths)),
         "step between states that are kept": reading.kept.step,

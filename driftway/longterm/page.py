@@ -57,14 +57,12 @@ def climate_page(path: Path, found: Examination) -> Path:
         findings=findings(found),
         sections=sections,
         run=found.facts,
-        glossary=_glossary(),
+        glossary=_glossary(found),
     )
 
 
 MEAN = "Left the truth's mean; the others differ from it by what is shown, on one scale. Means over all members."
-VARIANCE = (
-    "Variance of the states kept about the means of months; of the others the logarithm of its ratio to the truth's."
-)
+VARIANCE = "Variance of the states kept about the means of months, if there are any; of the others the logarithm of its ratio to the truth's."
 SEASON = "Means of the months over the area."
 YEARS = "Mean over the area, a curve for each member; grey: two standard deviations of the truth's about their mean."
 SPECTRA = "Power averaged over time and members, and its ratio to the truth's."
@@ -106,7 +104,7 @@ def _sentences(own: Compared, found: Examination) -> list[str]:
     names = found.layout.fields.names
     outside = [
         (s, c)
-        for s in STATISTICS
+        for s in found.statistics
         for c in range(len(names))
         if _known(own.pooled, s, c) and not own.pooled.inside(s)[c]
     ]
@@ -170,13 +168,13 @@ def _table(title: str, band: Band, found: Examination) -> Table:
     rows = tuple(
         (
             Cell(name, "" if unit in ("", "1") else unit),
-            *(Cell(_value(band, s, c), _range(band, s, c)) for s in STATISTICS),
-            Cell(_verdict(band, c)),
+            *(Cell(_value(band, s, c), _range(band, s, c)) for s in found.statistics),
+            Cell(_verdict(band, found.statistics, c)),
         )
         for c, (name, unit) in enumerate(zip(names, units, strict=True))
     )
     note = "Small: where 95 % of such numbers lie by chance, between a run of this length and the truth. ✗: outside."
-    return Table(title, ("field", *STATISTICS, "chance explains"), rows, (note,))
+    return Table(title, ("field", *found.statistics, "chance explains"), rows, (note,))
 
 
 def _value(band: Band, name: str, field: int) -> str:
@@ -191,8 +189,8 @@ def _range(band: Band, name: str, field: int) -> str:
     return f"≤ {number(high)}" if low == 0 else f"{number(low)} … {number(high)}"
 
 
-def _verdict(band: Band, field: int) -> str:
-    known = [name for name in STATISTICS if _known(band, name, field)]
+def _verdict(band: Band, names: Sequence[str], field: int) -> str:
+    known = [name for name in names if _known(band, name, field)]
     outside = [name for name in known if not band.inside(name)[field]]
     return "–" if not known else ("all but " + ", ".join(outside) if outside else "all")
 
@@ -210,9 +208,9 @@ def _guard(found: Examination) -> tuple[Pane, ...]:
     )
 
 
-def _glossary() -> Table:
+def _glossary(found: Examination) -> Table:
     texts: Sequence[tuple[str, str]] = [
-        *STATISTICS.items(),
+        *((name, STATISTICS[name]) for name in found.statistics),
         ("ū, u_m, w_m", "mean over years, of the months m, and their shares of a year: ū = Σ_m w_m u_m"),
         ("⟨·⟩", "mean over space with the areas of points; a hat is the forecast's, none the truth's"),
         (
