@@ -257,7 +257,7 @@ def _examined(
     left = {label: own.left_out for (label, _), own in zip(runs, truths, strict=True)}
     facts = {
         "truth": name,
-        **{OTHER: label for label, _ in others},
+        OTHER: others[0][0] if others else "none",
         f"{reading.bins.noun}s of the truth": len(years),
         f"{reading.bins.noun}s that chance is known from": sum(map(len, truths)),
         "step between states that are kept": reading.kept.step,
