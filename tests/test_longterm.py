@@ -414,6 +414,15 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, kind: str, said: s
         assert not examine([path], happened, block=20).seasons
 
 
+def test_truths_are_two_and_no_forecast_takes_their_names(place: Path, tmp_path: Path) -> None:
+    data = place / "truth.zarr"
+    with pytest.raises(ConfigError, match="--also is the truth itself"):
+        examine([place / "good.zarr"], data, also=data, also_split="test")
+    path = forecast(tmp_path / "truth.zarr", Truth(), np.zeros((1, 1, 2, 2, 4, 8), np.float32))
+    with pytest.raises(ConfigError, match=r"label 'truth', which is (the truth's|a reference's)"):
+        examine([path], data)
+
+
 def test_forecasts_that_keep_other_states_are_told_apart(tmp_path: Path) -> None:
     truth = Truth(axes=sphere(2, 4))
     states = truth.states(np.random.default_rng(0), 2 * YEAR)[None, None]

@@ -21,7 +21,7 @@ from driftway.scoring import open_forecasts
 
 SHARES = 10  # blocks of a forecast without seasons, unless said otherwise
 SAID = ("diverged", "drifting")
-OTHER = "other truth"  # what the second truth run is called
+TRUTH, OTHER = "truth", "other truth"  # what truth runs are called
 EVERY, KEPT = "all steps, from the means of months", "the states kept"
 
 
@@ -98,9 +98,10 @@ def examine(
     shortest forecast. seed: of the resampling.
 
     Raises DataError where forecasts and truth have other fields, grids or hours, hold no complete year, or where the
-    truth is not finite; ConfigError where there is no forecast.
+    truth is not finite; ConfigError where there is no forecast, or both truths are one.
     """
     forecasts = open_forecasts(paths)
+    _check_names(forecasts, (truth, split), (also, also_split))
     known = of_data(truth, split)
     if block is not None and not all("initial_times" in forecast.attrs for forecast in forecasts.values()):
         known = undated(known)
@@ -117,6 +118,16 @@ def examine(
         runs[beside.name] = reading.truth(beside)
     found = [reading.forecast(label, source, means) for label, source in sources.items()]
     return _examined(known, list(runs.items()), found, forecasts, reading, seed)
+
+
+def _check_names(forecasts: Mapping[str, xr.Dataset], truth: tuple[Path, str], also: tuple[Path | None, str]) -> None:
+    taken = next((label for label in forecasts if label in (TRUTH, OTHER)), None)
+    if taken is not None:
+        raise ConfigError(
+            f"a forecast has the label '{taken}', which is the truth's; make it again with another --label"
+        )
+    if truth == also:
+        raise ConfigError(f"--also is the truth itself, {truth[0]} ({truth[1]}): give another run, or leave it out")
 
 
 def _sampling(sources: Mapping[str, Source]) -> Sampling:

@@ -11,13 +11,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from driftway.data.axes import is_sphere
 from driftway.data.layout import Layout
-from driftway.longterm.examination import Compared, Examination
+from driftway.longterm.examination import TRUTH, Compared, Examination
 from driftway.longterm.reading import area_of
 from driftway.report.panels import name_all, panels
 from driftway.report.pictures import Scale, field_scale
 from driftway.report.styling import INK, PALE, Look, Style, house_style, plain, styles
 
-TRUTH = "truth"
 TAIL = 0.002  # share of the values that may lie beyond a scale of differences
 MONTHS = tuple("JFMAMJJASOND")
 WIDTH, BAR = 3.9, 1.5  # inches of a map, and beside its columns

@@ -62,7 +62,7 @@ def climate_page(path: Path, found: Examination) -> Path:
 
 
 MEAN = "Left the truth's mean; the others differ from it by what is shown, on one scale. Means over all members."
-VARIANCE = "Variance of the states kept about the means of months, if there are any; of the others the logarithm of its ratio to the truth's."
+VARIANCE = "Variance of the states kept about the means of months, if any; of others the logarithm of its ratio to it."
 SEASON = "Means of the months over the area."
 YEARS = "Mean over the area, a curve for each member; grey: two standard deviations of the truth's about their mean."
 SPECTRA = "Power averaged over time and members, and its ratio to the truth's."

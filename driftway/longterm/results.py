@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from driftway.longterm.bias import STATISTICS
-from driftway.longterm.examination import Band, Compared, Examination
-from driftway.longterm.figures import TRUTH, mean_over, regions
+from driftway.longterm.examination import TRUTH, Band, Compared, Examination
+from driftway.longterm.figures import mean_over, regions
 from driftway.longterm.reading import area_of
 from driftway.longterm.years import Years
 from driftway.storage import atomic_folder, atomic_write, explained, without_nan
