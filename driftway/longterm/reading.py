@@ -61,7 +61,7 @@ class Member:
         self.failure = self.failure or _failure(states, block.first, layout)
         if self.failure is not None:
             return
-        _add(self.every, states[block.every], [block.places[k] for k in block.every])
+        _add(self.every, states[block.every], [block.places[k] for k in block.every], squares=False)
         if len(block.kept):
             _add(self.kept, states[block.kept], [block.places[k] for k in block.kept])
             self._average(states[block.kept], layout)
@@ -79,11 +79,11 @@ def _failure(states: np.ndarray, first: int, layout: Layout) -> Failure | None:
     return Failure(first + int(bad[0][0]) + 1, layout.fields.names[bad[0][1]]) if len(bad) else None
 
 
-def _add(table: Table, states: np.ndarray, places: Sequence[Place]) -> None:
+def _add(table: Table, states: np.ndarray, places: Sequence[Place], squares: bool = True) -> None:
     first = 0
     for place, group in groupby(places):
         count = len(list(group))
-        put(table, place, Moments.of(states[first : first + count]))
+        put(table, place, Moments.of(states[first : first + count], squares))
         first += count
 
 
@@ -153,6 +153,6 @@ def month_means(found: xr.Dataset, member: int, row: int, layout: Layout) -> Tab
         put(
             table,
             (0 if other_half else int(k) // MONTHS, month),
-            Moments(int(counts[k]), means[k], np.zeros_like(means[k])),
+            Moments(int(counts[k]), means[k]),
         )
     return table

@@ -88,24 +88,27 @@ class Blocks:
 
 @dataclass
 class Moments:
-    """Count, mean and Σ(u − mean)² of states, which come in groups: Chan, Golub and LeVeque 1979."""
+    """Count, mean and Σ(u − mean)² of states, which come in groups: Chan, Golub and LeVeque 1979.
+
+    squares: None where means alone are wanted
+    """
 
     count: int
     mean: np.ndarray
-    squares: np.ndarray
+    squares: np.ndarray | None = None
 
     @classmethod
-    def of(cls, states: np.ndarray) -> Moments:
+    def of(cls, states: np.ndarray, squares: bool = True) -> Moments:
         """Those of states (t, C, *S)."""
-        u = states.astype(np.float64)
-        mean = u.mean(0)
-        return cls(len(u), mean, np.square(u - mean).sum(0))
+        mean = states.mean(0, dtype=np.float64)
+        return cls(len(states), mean, np.square(states - mean).sum(0) if squares else None)
 
     def add(self, other: Moments) -> None:
         """Those of both together."""
         total, apart = self.count + other.count, other.mean - self.mean
         self.mean = self.mean + apart * (other.count / total)
-        self.squares = self.squares + other.squares + apart**2 * (self.count * other.count / total)
+        if self.squares is not None and other.squares is not None:
+            self.squares = self.squares + other.squares + apart**2 * (self.count * other.count / total)
         self.count = total
 
 
@@ -183,4 +186,5 @@ def _count(table: Table, place: Place) -> int:
 
 def _within(table: Table, year: int, weights: np.ndarray) -> np.ndarray:
     """Σ_m w_m ⟨(u − u_m)²⟩ of a year, (C, *S)."""
-    return np.sum([w * table[year, m].squares / table[year, m].count for m, w in enumerate(weights)], 0)
+    months = [(w, table[year, m]) for m, w in enumerate(weights)]
+    return np.sum([w * own.squares / own.count for w, own in months if own.squares is not None], 0)
