@@ -481,6 +481,18 @@ def test_land_is_drawn_where_it_is_known(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(first), own.reference.mean[0][::-1])  # north is up, latitudes fall
 
 
+def test_what_rounding_explains_is_inside(tmp_path: Path) -> None:
+    """A field that every run conserves to the last digit, and a forecast that is off by half of one digit."""
+    truth = Truth(axes=sphere(2, 4), std=0.0, season=0.0)
+    truth.saved(tmp_path / "truth.zarr", 0, YEAR, 2)
+    states = truth.states(np.random.default_rng(0), YEAR)[None, None]
+    off = [forecast(tmp_path / f"f{k}.zarr", truth, states * np.float32(1 + k * 1e-7)) for k in (1, 50)]
+    close, far = (own.pooled for own in examine(off, tmp_path / "truth.zarr").compared)
+    assert close is not None and far is not None and close.values["bias"][0] > 0
+    assert all(close.inside(name).all() for name in ("bias", "rmsb", "season", "pattern"))
+    assert not far.inside("bias").any() and not far.inside("rmsb").any()
+
+
 def test_what_never_changes_has_no_ratio_of_variances() -> None:
     still = Climate(np.ones((12, 1, 4, 8)), np.zeros((1, 4, 8)), SEASONS.weights)
     found = compared(still, still, AREA)

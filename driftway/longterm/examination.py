@@ -305,4 +305,12 @@ class _Judge:
             self.bands[years] = band(drawn, own.variance.shape[0])
         ends = self.bands[years]
         values = compared(own, self.reference, self.area)
-        return Band(values, {n: ends[n][0] for n in STATISTICS}, {n: ends[n][1] for n in STATISTICS})
+        low = {name: ends[name][0] - self.rounding * (name == "bias") for name in STATISTICS}
+        high = {name: ends[name][1] + self.rounding * (name != "variance") for name in STATISTICS}
+        return Band(values, low, high)
+
+    @property
+    def rounding(self) -> np.ndarray:
+        """What single precision, in which states are kept, cannot tell apart: ε √⟨ū²⟩, (C,)."""
+        mean_square = (self.area * self.reference.mean**2).mean(tuple(range(-self.area.ndim, 0)))
+        return np.finfo(np.float32).eps * np.sqrt(mean_square)
