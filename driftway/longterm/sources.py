@@ -18,7 +18,7 @@ from driftway.data.calendar import Calendar, hours_of
 from driftway.data.layout import Layout
 from driftway.errors import DataError, naming
 
-BLOCK_BYTES = 64_000_000  # of states that are in memory at once
+BLOCK_BYTES = 16_000_000  # of states that are in memory at once
 CLOSE = 1e-3  # of a step, by which times may miss those that are asked for
 LAND = "lsm"
 EPOCH = "0000-01-01T00:00"
