@@ -23,6 +23,7 @@ from driftway.brief import InBrief
 from driftway.diagnosis.commands import diagnose
 from driftway.errors import ConfigError, DriftwayError
 from driftway.forecast_command import forecast
+from driftway.longterm.commands import climate
 from driftway.storage import without_nan
 from driftway.studies.commands import study
 from driftway.version import __version__
@@ -53,6 +54,7 @@ app.command(data)
 app.command(fit)
 app.command(study)
 app.command(forecast, usage="Usage: driftway forecast RUN --data PATH --out PATH [OPTIONS]")
+app.command(climate, usage="Usage: driftway climate FORECAST... --truth PATH --out FOLDER [OPTIONS]")
 app.command(diagnose, usage="Usage: driftway diagnose PATH [OPTIONS]")
 
 

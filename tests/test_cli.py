@@ -26,6 +26,7 @@ from driftway.simulate import KNOWN, preset_named
 from tests import small
 
 COMMANDS = """
+climate FORECASTS... --truth --split=test --also=None --also-split=train --block=None --seed=0 --out
 data export PATH --out --layout=the-well
 data inspect PATH
 data make PRESET [OVERRIDES...] --out --seed=0 --force=False

@@ -41,7 +41,7 @@ validation runs forecasting studies.statistics
 report.*
 workflow scoring candidates purposes forecast_command
 tuning
-demo studies.* diagnosis.*
+demo studies.* diagnosis.* longterm.*
 cli
 """
 # Inside a function: what a method offers although it is made one layer above.
@@ -54,7 +54,8 @@ HOMES = {
         "data.weather_time", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning",
         "report.findings", "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page",
         "report.outcome", "report.study", "report.study_plotting", "report.physical", "studies.statistics",
-        "studies.tables", "studies.results", "studies.judging",
+        "studies.tables", "studies.results", "studies.judging", "longterm.sources", "longterm.reading",
+        "longterm.examination", "longterm.results",
     },
     "zarr": {"data.zarr_store", "data.forecasts", "data.summaries"},
     "h5py": {"data.well", "data.well_reader", "data.well_writer"},
@@ -63,11 +64,11 @@ HOMES = {
     "ruamel": {"config.yaml"},
     "safetensors": {"checkpoints"},
     "rich": {"progress"},
-    "cyclopts": {"cli", "forecast_command", "studies.commands", "diagnosis.commands"},
+    "cyclopts": {"cli", "forecast_command", "studies.commands", "diagnosis.commands", "longterm.commands"},
     "distributed": {"studies.engine"},
     "matplotlib": {
         "report.styling", "report.panels", "report.plotting", "report.pictures", "report.parts", "report.study",
-        "report.study_plotting", "report.physical", "diagnosis.page",
+        "report.study_plotting", "report.physical", "diagnosis.page", "longterm.page", "longterm.figures",
     },
     "PIL": {"report.pictures", "report.page", "report.parts"},
     "jinja2": {"report.parts"},
