@@ -51,7 +51,8 @@ DEFERRED = {("emulator", "build")}
 HOMES = {
     "xarray": {
         "data.climatologies", "data.forecasts", "data.row_by_row", "data.stacks", "data.summaries", "data.weather",
-        "data.weather_grid", "data.weather_reader", "data.weather_time", "data.weather_writer", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning",
+        "data.weather_grid", "data.weather_reader", "data.weather_time", "data.weather_writer", "data.zarr_store",
+        "emulator", "evaluation", "scoring", "tuning",
         "report.findings", "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page",
         "report.outcome", "report.study", "report.study_plotting", "report.physical", "studies.statistics",
         "studies.tables", "studies.results", "studies.judging",
