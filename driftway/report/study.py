@@ -93,8 +93,8 @@ def _lede(outcome: Outcome) -> str:
     parts = [
         f"{counted(len(outcome.rows), 'row')} of {counted(len(networks), 'network')}",
         f"each trained with {'–'.join(map(str, seeds[:1] + seeds[1:][-1:]))} seed{'' if seeds == [1] else 's'}",
-        f"forecasts of {field_names(outcome.fields)} from {counted(results.sizes['trajectory'], 'initial state')} of the "
-        f"test split, {counted(results.sizes['lead_time'], 'lead time')} up to {last}",
+        f"forecasts of {field_names(outcome.fields)} from {counted(results.sizes['trajectory'], 'initial state')} of "
+        f"the test split, {counted(results.sizes['lead_time'], 'lead time')} up to {last}",
     ]
     beside = f"; beside {', '.join(outcome.references)}" if outcome.references else ""
     return ", ".join(parts) + beside + "."
