@@ -29,6 +29,7 @@ from driftway.report.findings import findings
 from driftway.report.page import build
 from driftway.report.pictures import Case
 from driftway.report.plotting import of
+from driftway.report.styling import field_names
 from driftway.steppers import Persistence
 from driftway.storage import atomic_write, explained, without_nan
 from driftway.training import history
@@ -284,7 +285,7 @@ def report_folder(folder: Path, out: Path, title: str = "", trajectory: int = 0)
     runs = {name: _now(path, folder / "runs") for path, name in run_names(forecasts).items()}
     return build(
         out,
-        title=title or f"Forecasts of {', '.join(data.fields.names)}",
+        title=title or f"Forecasts of {field_names(data.fields.names)}",
         cases=[case_of(forecasts, truth, layout, trajectory)],
         scores=scores,
         run=_facts(data, source, forecasts, {*runs.values(), *(folder / "runs").glob("*")}),

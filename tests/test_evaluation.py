@@ -17,13 +17,14 @@ from driftway.data.axes import Axis, Fields
 from driftway.data.layout import Layout
 from driftway.errors import DataError
 from driftway.evaluation import resolved, score, spectrum
-from driftway.glossary import SCORES
+from driftway.glossary import SCORES as EVERY
 from driftway.randomness import generator
 from tests.report_example import SMALL, Method, datasets
 
 FIELDS = ("u", "v")
 SPACE = 2
 GRID = (8, 6)
+SCORES = {name: about for name, about in EVERY.items() if not about.needs}
 
 
 def layout_of(axes: tuple[Axis, ...] | None = None, fields: tuple[str, ...] = FIELDS) -> Layout:

@@ -50,14 +50,15 @@ DEFERRED = {("emulator", "build")}
 # Packages of others, and the only modules that know of them.
 HOMES = {
     "xarray": {
-        "data.forecasts", "data.summaries", "data.weather", "data.weather_grid", "data.weather_reader",
-        "data.weather_time", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning",
+        "data.climatologies", "data.forecasts", "data.row_by_row", "data.stacks", "data.summaries", "data.weather",
+        "data.weather_grid", "data.weather_reader", "data.weather_time", "data.weather_writer", "data.zarr_store",
+        "emulator", "evaluation", "scoring", "tuning",
         "report.findings", "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page",
         "report.outcome", "report.study", "report.study_plotting", "report.physical", "studies.statistics",
         "studies.tables", "studies.results", "studies.judging", "longterm.sources", "longterm.reading",
         "longterm.examination", "longterm.results",
     },
-    "zarr": {"data.zarr_store", "data.forecasts", "data.summaries"},
+    "zarr": {"data.zarr_store", "data.forecasts", "data.summaries", "data.weather_writer"},
     "h5py": {"data.well", "data.well_reader", "data.well_writer"},
     "pydantic": {"config.build", "schema", "studies.sections"},
     "pydantic_core": {"config.build", "schema"},

@@ -22,7 +22,7 @@ from driftway.report.parts import Pane, Picture, Section, counted, file_name, pi
 from driftway.report.physical import physics_panes
 from driftway.report.pictures import Case, animation, fields_panel
 from driftway.report.plotting import fields_of, finite_methods, of, score_name
-from driftway.report.styling import Look, headline, in_days, styles_of, time_unit
+from driftway.report.styling import Look, field_names, headline, in_days, styles_of, time_unit
 from driftway.report.tables import band_table, glossary_table, lead_tables, scores_table, summary_table
 
 # bytes before base64, which adds a third: 2.4 + 2.4 + 2.2 MB of pictures make 9.4 MB of text
@@ -90,7 +90,7 @@ def _lede(scores: xr.Dataset) -> str:
     count, most = len(ensembles(scores)), max(own, default=0)
     among = f" ({counted(count, 'ensemble')} of up to {most} members)" if count else ""
     parts = [
-        f"{counted(len(methods) - len(references), 'forecast')} of {', '.join(fields_of(scores))}{among}",
+        f"{counted(len(methods) - len(references), 'forecast')} of {field_names(fields_of(scores))}{among}",
         f"from {counted(scores.attrs['initial_states'], 'initial state')}",
         f"{counted(scores.sizes['lead_time'], 'lead time')} up to {last}",
     ]
@@ -184,17 +184,13 @@ def _lead_panes(scores: xr.Dataset, look: Look, limit: int) -> tuple[Pane, ...]:
     names = plotting.by_lead(scores)
 
     def one(field: str) -> Pane:
-        caption = f"{field}: {', '.join(score_name(scores, name, field) for name in names)}.{_about_anomalies(scores)}"
         alt = " ".join(_last_values(scores.sel(field=[field]), name) for name in names)
-        figure = plotting.lead_figure(scores, field, look)
+        figure, name = plotting.lead_figure(scores, field, look), file_name("leads", field)
+        picture = pictured(figure, name, alt, plotting.lead_caption(scores, field), limit)
         tables = tuple(table for name in names for table in lead_tables(scores, name, look, [field]))
-        return Pane(field, (pictured(figure, file_name("leads", field), alt, caption, limit),), more=tables)
+        return Pane(field, (picture,), more=tables)
 
     return tuple(map(one, fields_of(scores))) if names else ()
-
-
-def _about_anomalies(scores: xr.Dataset) -> str:
-    return f" Anomalies are from the {scores.attrs['climatology']}." if "climatology" in scores.attrs else ""
 
 
 def _has_intervals(scores: xr.Dataset) -> bool:

@@ -145,6 +145,13 @@ def by_lead(scores: xr.Dataset) -> list[str]:
     return [] if few else [name for name in BY_LEAD if finite_methods(scores, name)]
 
 
+def lead_caption(scores: xr.Dataset, field: str) -> str:
+    """What `lead_figure` shows of a field."""
+    names = ", ".join(score_name(scores, name, field) for name in by_lead(scores))
+    from_ = f" Anomalies are from the {scores.attrs['climatology']}." if "climatology" in scores.attrs else ""
+    return f"{field}: {names}. Skill is the RMSE of the mean, its root taken after the mean over initial states.{from_}"
+
+
 def lead_figure(scores: xr.Dataset, field: str, look: Look | None = None) -> Figure:
     """One field against lead time, a panel for each score of `BY_LEAD`."""
     look, row, names = look or styles_of(scores), scores.sel(field=field), by_lead(scores)

@@ -16,7 +16,7 @@ from driftway.report.outcome import Outcome
 from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, write_page
 from driftway.report.physical import physics_panes
 from driftway.report.pictures import members_panel
-from driftway.report.plotting import finite_methods, score_name
+from driftway.report.plotting import finite_methods
 from driftway.report.study_findings import study_findings
 from driftway.report.study_plotting import against_calls, along_dial, forest, growth
 from driftway.report.study_protocol import duration_table, protocol_table, tuning_tables
@@ -30,7 +30,7 @@ from driftway.report.study_tables import (
     spectra_tables,
     window_table,
 )
-from driftway.report.styling import headline, in_days, time_unit
+from driftway.report.styling import field_names, headline, in_days, time_unit
 from driftway.report.tables import Table, glossary_table, lead_tables
 from driftway.studies.statistics import curve
 
@@ -93,8 +93,8 @@ def _lede(outcome: Outcome) -> str:
     parts = [
         f"{counted(len(outcome.rows), 'row')} of {counted(len(networks), 'network')}",
         f"each trained with {'–'.join(map(str, seeds[:1] + seeds[1:][-1:]))} seed{'' if seeds == [1] else 's'}",
-        f"forecasts of {', '.join(outcome.fields)} from {counted(results.sizes['trajectory'], 'initial state')} of the "
-        f"test split, {counted(results.sizes['lead_time'], 'lead time')} up to {last}",
+        f"forecasts of {field_names(outcome.fields)} from {counted(results.sizes['trajectory'], 'initial state')} of "
+        f"the test split, {counted(results.sizes['lead_time'], 'lead time')} up to {last}",
     ]
     beside = f"; beside {', '.join(outcome.references)}" if outcome.references else ""
     return ", ".join(parts) + beside + "."
@@ -155,12 +155,10 @@ class _Page:
         outcome, scores = self.outcome, self._of(self.outcome.order + self.outcome.references)
         first = self._of([*next(iter(outcome.groups.values())), *outcome.references])
         names = plotting.by_lead(scores)
-        about = f" Anomalies are from the {scores.attrs['climatology']}." if "climatology" in scores.attrs else ""
 
         def one(field: str) -> Pane:
             alt = f"{field} against lead time. At the last lead, {names[0]}: {_last(first, names[0], field)}"
-            caption = f"{field}: {', '.join(score_name(scores, name, field) for name in names)}.{about}"
-            figure = plotting.lead_figure(first, field, outcome.look)
+            caption, figure = plotting.lead_caption(scores, field), plotting.lead_figure(first, field, outcome.look)
             tables = [table for name in names for table in lead_tables(scores, name, outcome.look, [field])]
             return Pane(field, (self._pictured(figure, f"leads-{field}", alt, caption),), more=tuple(tables))
 

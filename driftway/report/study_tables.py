@@ -59,6 +59,7 @@ def skill_table(outcome: Outcome, fields: Sequence[str] = ()) -> Table:
         _cost_column(outcome, methods, "calls"),
         *(_score_column(outcome, methods, name, fields) for name in ("vrmse", "vrmse_member", "nrmse", "crps")),
         _score_column(outcome, methods, "energy_score", fields),
+        *([_score_column(outcome, methods, "acc", fields)] if "acc" in outcome.results else []),
         _ratio_column(outcome, methods, fields),
         _time_column(outcome, methods, fields),
         _failure_column(outcome, methods),
@@ -89,7 +90,8 @@ def _score_column(
     """A mean, and under it the interval over seeds and that over initial states, as far as there are any."""
     found = [estimate(outcome.results, name, row, fields, band) for row in methods]
     head = head or head_of(outcome, name, fields)
-    return Column(head, [e.mean for e in found], LOWER, [_intervals(e) for e in found])
+    better = SCORES[name].better if name in SCORES else LOWER
+    return Column(head, [e.mean for e in found], better, [_intervals(e) for e in found])
 
 
 def head_of(outcome: Outcome, name: str, fields: Sequence[str] = ()) -> str:

@@ -169,6 +169,12 @@ def headline(fields: Sequence[str]) -> list[str]:
     return [name for name in WEATHER if name in fields][:MANY] or list(fields)[:MANY]
 
 
+def field_names(fields: Sequence[str]) -> str:
+    """The names of fields; of many, those that figures show and how many more there are."""
+    shown = headline(fields)
+    return ", ".join(shown) + (f" and {len(fields) - len(shown)} more" if len(shown) < len(fields) else "")
+
+
 def lead_label(data: xr.Dataset) -> str:
     """The label of a lead-time axis, with its unit."""
     unit = time_unit(data)
