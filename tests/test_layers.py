@@ -67,9 +67,9 @@ HOMES = {
     "distributed": {"studies.engine"},
     "matplotlib": {
         "report.styling", "report.panels", "report.plotting", "report.pictures", "report.parts", "report.study",
-        "report.study_plotting", "report.physical", "diagnosis.page",
+        "report.study_plotting", "report.physical", "report.animations", "report.coasts", "diagnosis.page",
     },
-    "PIL": {"report.pictures", "report.page", "report.parts"},
+    "PIL": {"report.animations", "report.page", "report.parts"},
     "jinja2": {"report.parts"},
     "scipy": {"studies.statistics"},
     "pandas": {"studies.tables"},
