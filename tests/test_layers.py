@@ -51,7 +51,7 @@ DEFERRED = {("emulator", "build")}
 HOMES = {
     "xarray": {
         "data.forecasts", "data.summaries", "data.weather", "data.weather_grid", "data.weather_reader",
-        "data.weather_time", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning",
+        "data.weather_time", "data.zarr_checks", "data.zarr_store", "emulator", "evaluation", "scoring", "tuning",
         "report.findings", "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page",
         "report.outcome", "report.study", "report.study_plotting", "report.physical", "studies.statistics",
         "studies.tables", "studies.results", "studies.judging",

@@ -40,7 +40,7 @@ def study() -> Study:
 def stand_in() -> Trajectories:
     """A few states of noise on the Gaussian grid, with the paper's fields, a calendar and what is known each day."""
     rng, names = generator("earth"), (*SURFACE, *ALOFT)
-    known = {"lsm": 1.0, "sg": 5e4, "z0": 1.0}, {"rsdt": 500.0, "sic": 1.0, "sst": 300.0}
+    known = {"lsm": 1.0, "sg": 5e4, "z0": 1.0}, {"rsdt": 500.0, "sic": 1.0, "sst": 500.0}
     static, forcing = (
         {name: scale * rng.random((*lead, *GRID), dtype=np.float32) for name, scale in some.items()}
         for some, lead in zip(known, ((), (3,)), strict=True)

@@ -49,8 +49,8 @@ def _picture_frames(
         ax.set_title(plain(name))
     bars(figure, scales, axes, case.truth[field])
     land = case.coast(field)
-    rows_columns = [] if land is None else [np.arange(n) for n in land.shape]
-    coasts = [] if land is None else [coastline(ax, *rows_columns, land) for ax in axes]
+    rows_of, columns_of = (np.arange(size) for size in case.happened(field).shape[1:])
+    coasts = [] if land is None else [coastline(ax, rows_of, columns_of, land) for ax in axes]
 
     def show(lead: int) -> None:
         for image, values in zip(images, rows.values(), strict=True):
