@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from driftway.cli import main
-from driftway.data import save_zarr
+from driftway.data import open_data, save_zarr
 from tests import small
 from tests.refusals import Refused, refusal
 from tests.test_climate_network import planet
@@ -109,9 +109,12 @@ CONVERTED: dict[str, tuple[Change, dict[str, Any], str]] = {
 }
 
 
+SI = {TEMPERATURE: (270, 295), "geopotential500": (4.9e4, 5.5e4), "surface_pressure": (9.9e4, 1.01e5)}
+
+
 @pytest.mark.parametrize("case", CONVERTED)
 def test_converted_and_said(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first field has the same numbers as in a store that needs nothing."""
+    """Fields end in SI units whatever they began in."""
     change, about, said = CONVERTED[case]
     about = {"fields": [TEMPERATURE, "geopotential@500"], **about}
     path = written(tmp_path, change(weather()), **about)
@@ -119,6 +122,10 @@ def test_converted_and_said(case: str, tmp_path: Path, capsys: pytest.CaptureFix
     out, _ = capsys.readouterr()
     reading = json.loads(out)["attributes"]["reading"]
     assert said == "" or any(said in line for line in reading), reading
+    data = open_data(path)
+    for name, values in zip(data.fields.names, np.moveaxis(np.asarray(data.states[[0], :4])[0], 1, 0), strict=True):
+        low, high = SI[name]
+        assert low < values.min() and values.max() < high
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------
@@ -127,12 +134,12 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], str]] = {
     "latitudes in no order": (
         ordered(latitude=[0, 2, 1, 3]),
         {},
-        "axis 'lat': coordinates must be finite and increase",
+        "axis 'lat': coordinates must be finite",
     ),
     "Celsius called Kelvin": (
         on(TEMPERATURE, lambda v: v - 265, "K"),
         {},
-        f"'{TEMPERATURE}' says that it is in K, but its mean is 15, which looks like degC: correct",
+        f"'{TEMPERATURE}' says that it is in K, but its mean is 15.04, which looks like degC",
     ),
     "Fahrenheit": (on(TEMPERATURE, lambda v: v, "degF"), {}, "has the units 'degF', expected is K, degC"),
     "height called geopotential": (
@@ -154,12 +161,11 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], str]] = {
     "mask in percent called a share": (
         on(MASK, lambda v: 100 * v, "1"),
         KNOWN,
-        f"'{MASK}' says that it is in 1, but its mean is 62.5, which looks like %",
+        f"'{MASK}' says that it is in 1, but its mean is 66.67, which looks like %",
     ),
     "missing level": (lambda s: s, {"fields": [f"{WIND}@700"]}, "has no level 700 hPa; there are 500, 850"),
     "missing variable": (lambda s: s.drop_vars(TEMPERATURE), {}, f"has no variable '{TEMPERATURE}'"),
     "missing forcing": (lambda s: s.drop_vars(SST), KNOWN, f"has no variable '{SST}'"),
-    "missing store": (lambda s: s, {"store": "sst.zarr"}, "sst.zarr is not there"),
     "forcing at other times": (
         lambda s: s.assign({SST: s[SST].isel(time=slice(0, 700)).rename(time="month").drop_vars("month")}),
         KNOWN,
@@ -197,6 +203,12 @@ def test_refused_with_the_file_and_the_reason(case: str, tmp_path: Path, refused
     assert said in line and ".zarr" in line, line
 
 
+def test_a_store_that_is_not_there_is_named(tmp_path: Path, refused: Refused) -> None:
+    path = written(tmp_path, weather())
+    path.write_text(path.read_text().replace("era5.zarr", "sst.zarr"))
+    assert "sst.zarr is not there; 'store' is a path" in refused(3, "data", "inspect", path)
+
+
 # --- folders of driftway's own and of other programs ----------------------------------------------------------------
 
 
@@ -215,11 +227,11 @@ def less(name: str, amount: float, **attributes: str) -> Change:
 
 
 OWN: dict[str, tuple[Change, str]] = {
-    "Celsius called Kelvin": (less("tas", 265), "'tas' is in K, but its mean is 21"),
+    "Celsius called Kelvin": (less("tas", 265), "'tas' is in K, but its mean is 20.94"),
     "geopotential called height": (less("zg500", -5e4), "'zg500' is in m, but its mean is 5.55"),
     "mask in percent": (
         lambda d: d.assign(lsm=100 * d["lsm"]),
-        "'lsm' is in 1, but its mean is 33.6, which looks like %",
+        "'lsm' is in 1, but its mean is 33.59, which looks like %",
     ),
     "forcing in Celsius": (less("sst", 273), "'sst' is in K, but its mean is"),
     "hole in the forcing": (lambda d: d.assign(sst=d["sst"].where(d["lon"] > 90)), "'sst' holds values that are not"),
