@@ -24,11 +24,11 @@ from scipy.signal import resample
 from torch import Tensor
 
 from driftway.pdes import PRESETS, Preset, SpectralPDE, simulate
+from driftway.pdes.lyapunov import doubling_time, leading_exponents
 from driftway.randomness import stream
 from driftway.simulate import preset_named
 
 INTERVALS = 10
-PERTURBATION = 1e-8
 
 
 def unforced(solver: SpectralPDE) -> SpectralPDE:
@@ -76,14 +76,9 @@ def kept(solver: SpectralPDE) -> list[int]:
 
 def doubling(solver: SpectralPDE, state: Tensor, intervals: int) -> float:
     """Time in which a small error doubles, from its growth over the second half; infinite if it shrinks."""
-    waves = solver.random_waves(stream(1, "error", rows=range(len(state))), 3)
-    first, second = state, state + PERTURBATION * state.std() * waves
-    sizes = []
-    for _ in range(2):
-        first, second = (moved(solver, one, intervals // 2) for one in (first, second))
-        sizes.append((first - second).flatten(1).norm(dim=1))
-    rate = float((sizes[1] / sizes[0]).log().mean()) / (solver.interval * (intervals // 2))
-    return math.log(2) / rate if rate > 0 else math.inf
+    first = intervals // 2
+    noise = stream(1, "error", rows=range(len(state)))
+    return doubling_time(float(leading_exponents(solver, state, intervals - first, first, noise).mean()))
 
 
 def measure(preset: Preset, rows: int, intervals: int) -> dict[str, Any]:

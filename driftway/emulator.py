@@ -32,6 +32,11 @@ Known = Conditioning | Callable[[int], Conditioning]
 """What steps may know besides the state: the same at every lead, or a function of the lead, counted from 1."""
 
 
+def always(lead: int) -> bool:
+    """States are seen at every lead."""
+    return True
+
+
 class Block(NamedTuple):
     """Which part of an ensemble runs together."""
 
@@ -100,6 +105,7 @@ class Emulator(nn.Module):
     ) -> Iterator[Tensor]:
         """States (B, C, *S) at leads `first` and on, one by one; row r's noise is keyed by (seed, lead, keys[r])."""
         for _, states in self._steps(u, None, range(first, first + leads), keys, seed, conditioning):
+            assert states is not None
             yield states
 
     @torch.no_grad()
@@ -111,13 +117,17 @@ class Emulator(nn.Module):
         keys: Sequence[tuple[Key, ...]],
         seed: int,
         conditioning: Known,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Encoded and decoded states of `rollout` at some leads, from the encoded v before the first, or from u."""
+        seen: Callable[[int], bool] = always,
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Encoded states of `rollout` at some leads, from the encoded v before the first, or from u.
+
+        Beside them decoded ones, at the leads at which they are seen.
+        """
         for lead in leads:
             known = self._at(conditioning, lead, len(u))
             v = self.codec.encode(u, known.fixed) if v is None else v
             v = self.stepper.step(v, known, self.noise_stream(seed, lead, keys))
-            yield v, self.codec.decode(v, known.fixed)
+            yield v, self.codec.decode(v, known.fixed) if seen(lead) else None
 
     def noise_stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
         """The noise of one lead, a function of (seed, lead, key) alone; None if the stepper says it is not random."""
@@ -177,7 +187,7 @@ class Emulator(nn.Module):
             for number, block in enumerate(_blocks(members, len(u), batch)):
                 first, v = record.resume(number, leads)
                 task.advance((first - 1) * block.rows)
-                steps = emulator._run(u, v, block, names, range(first, leads + 1), seed, conditioning)
+                steps = emulator._run(u, v, block, names, range(first, leads + 1), seed, conditioning, record.sees)
                 for lead, (v, states) in enumerate(steps, first):
                     record.put(number, block.members, block.trajectories, lead, v, states)
                     task.advance(block.rows)
@@ -193,8 +203,9 @@ class Emulator(nn.Module):
         leads: range,
         seed: int,
         conditioning: Known,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The block's encoded states, and its states (m, n, C, *S), lead by lead."""
+        seen: Callable[[int], bool],
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The block's encoded states and, where they are seen, its states (m, n, C, *S), lead by lead."""
         part = u[block.trajectories]
         members = range(block.members.start, block.members.stop)
         keys = [(name, m) for m in members for name in names[block.trajectories]]
@@ -203,8 +214,8 @@ class Emulator(nn.Module):
             return repeated(self._at(conditioning, lead, len(u)), block.trajectories, len(members), u)
 
         first = part.repeat(len(members), *(1,) * (part.ndim - 1))
-        for encoded, states in self._steps(first, v, leads, keys, seed, rows):
-            yield encoded, states.unflatten(0, (len(members), len(part)))
+        for encoded, states in self._steps(first, v, leads, keys, seed, rows, seen):
+            yield encoded, None if states is None else states.unflatten(0, (len(members), len(part)))
 
     def _at(self, conditioning: Known, lead: int, rows: int) -> Conditioning:
         """What is known at a lead, checked against what the emulator was made for."""

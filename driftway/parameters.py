@@ -13,7 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from driftway.data.cf import on_earth
 from driftway.data.trajectories import Trajectories
+from driftway.data.weather_units import contradiction
 from driftway.errors import ConfigError, DataError
 from driftway.networks.layers import Scaling
 
@@ -93,17 +95,21 @@ def _fitted(name: str, every: np.ndarray, values: np.ndarray, declared: Mapping[
 def field_scales(data: Trajectories) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each known field over points and frames, in the order in which a step knows them.
 
-    A field without variation has the standard deviation 1. Raises DataError for a field that is not finite.
+    A field without variation has the standard deviation 1. Raises DataError for a field that is not finite, and
+    where on latitudes and longitudes its mean is not of what its name says.
     """
     arrays = {**data.static, **data.forcing}
-    found = [_field_scale(name, np.asarray(arrays[name])) for name in data.field_names]
+    earth = on_earth([axis.units for axis in data.known_axes or data.axes])
+    found = [_field_scale(name, np.asarray(arrays[name]), earth) for name in data.field_names]
     return [mean for mean, _ in found], [std for _, std in found]
 
 
-def _field_scale(name: str, values: np.ndarray) -> tuple[float, float]:
+def _field_scale(name: str, values: np.ndarray, earth: bool) -> tuple[float, float]:
     mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     if not np.isfinite(mean + std):
         raise DataError(f"the known field '{name}' holds values that are not finite: fill them")
+    if said := contradiction(name, None, mean) if earth else "":
+        raise DataError(said)
     return mean, std if std > 1e-6 * max(abs(mean), 1e-30) else 1.0
 
 

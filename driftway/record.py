@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor, from_numpy
 
 from driftway.checkpoints import drop_place, load_place, save_place
@@ -46,16 +47,25 @@ class Record:
             return leads + 1, None
         return (lead + 1, tensors["encoded"]) if block == number and lead else (1, None)
 
-    def put(self, block: int, members: slice, trajectories: slice, lead: int, encoded: Tensor, states: Tensor) -> None:
-        """Take states (m, n, C, *S) of a block at a lead, counted from 1."""
-        values = states.cpu().numpy()
+    def sees(self, lead: int) -> bool:
+        """Whether states at a lead, counted from 1, are kept or gathered: others need not be decoded."""
+        return lead % self.every == 0 or bool(self.summaries)
+
+    def put(
+        self, block: int, members: slice, trajectories: slice, lead: int, encoded: Tensor, states: Tensor | None
+    ) -> None:
+        """Take states (m, n, C, *S) of a block at a lead; none where it does not see them."""
+        if states is not None:
+            self._take(members, trajectories, lead, states.cpu().numpy())
+        if self.notes is not None and lead % SAVED == 0:
+            gathered = {f"{k}.{n}": from_numpy(a) for k, s in enumerate(self.summaries) for n, a in s.state().items()}
+            save_place(self.notes, block, lead, {"encoded": encoded, **gathered})
+
+    def _take(self, members: slice, trajectories: slice, lead: int, values: np.ndarray) -> None:
         if lead % self.every == 0:
             self.sink.put(members, trajectories, lead // self.every - 1, values)
         for summary in self.summaries:
             summary.see(members, trajectories, lead, values)
-        if self.notes is not None and lead % SAVED == 0:
-            gathered = {f"{k}.{n}": from_numpy(a) for k, s in enumerate(self.summaries) for n, a in s.state().items()}
-            save_place(self.notes, block, lead, {"encoded": encoded, **gathered})
 
     def close(self) -> None:
         """Let summaries write what is left, and the forecast say what they found."""

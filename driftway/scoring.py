@@ -16,6 +16,7 @@ from driftway.checkpoints import read_json
 from driftway.codecs import Identity, same_weights
 from driftway.data import Trajectories, open_data
 from driftway.data.axes import Axis
+from driftway.data.cf import land_of
 from driftway.data.climatologies import DATE, climatologies, valid_times
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
@@ -286,7 +287,7 @@ def report_folder(folder: Path, out: Path, title: str = "", trajectory: int = 0)
     return build(
         out,
         title=title or f"Forecasts of {field_names(data.fields.names)}",
-        cases=[case_of(forecasts, truth, layout, trajectory)],
+        cases=[case_of(forecasts, truth, layout, trajectory, land_of(data.static))],
         scores=scores,
         run=_facts(data, source, forecasts, {*runs.values(), *(folder / "runs").glob("*")}),
         findings=findings(scores),
@@ -315,8 +316,17 @@ def _now(recorded: str, folder: Path) -> Path:
     return path if path.exists() else folder / path.name
 
 
-def case_of(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, layout: Layout, trajectory: int) -> Case:
-    """One initial state to look at; of fields on three axes, the middle section of the last."""
+def case_of(
+    forecasts: Mapping[str, xr.Dataset],
+    truth: xr.Dataset,
+    layout: Layout,
+    trajectory: int,
+    land: np.ndarray | None = None,
+) -> Case:
+    """One initial state to look at, with the coasts of `land`; of fields on three axes, the middle section of the last.
+
+    land: (lat, lon), the share of land of each cell, where it is known
+    """
     label = f"{next(iter(forecasts.values())).attrs['split']} trajectory {trajectory}"
     chosen = {"trajectory": trajectory}
     if layout.space == 3:
@@ -324,7 +334,7 @@ def case_of(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, layout: Layo
         chosen[last.name] = len(last) // 2
         label += f", section {last.name} = {float(last.coordinates[len(last) // 2]):.4g}"
     shown = {name: forecast.isel(chosen).load() for name, forecast in forecasts.items()}
-    return Case(label, truth.isel(chosen), shown)
+    return Case(label, truth.isel(chosen), shown, land)
 
 
 def _facts(data: Trajectories, source: Path, forecasts: Mapping[str, xr.Dataset], runs: set[Path]) -> dict[str, Any]:

@@ -218,7 +218,8 @@ def planet(count: int = 10, frames: int = 5, nlat: int = 8, nlon: int = 16) -> T
     """Random states of a small planet with a static field and a forcing in the units of their kind."""
     rng, axes = generator("planet"), sphere(nlat, nlon)
     forcing = 300 + 50 * rng.standard_normal((frames, nlat, nlon))
-    states = rng.standard_normal((count, frames, 2, nlat, nlon)) + forcing[None, :, None] / 50
+    means = np.array([280.0, 5500.0])[:, None, None]
+    states = means + rng.standard_normal((count, frames, 2, nlat, nlon)) + forcing[None, :, None] / 50
     return Trajectories(
         states.astype(np.float32),
         Fields(("tas", "zg500"), ("K", "m")),

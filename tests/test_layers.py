@@ -51,8 +51,8 @@ DEFERRED = {("emulator", "build")}
 HOMES = {
     "xarray": {
         "data.climatologies", "data.forecasts", "data.row_by_row", "data.stacks", "data.summaries", "data.weather",
-        "data.weather_grid", "data.weather_reader", "data.weather_time", "data.weather_writer", "data.zarr_store",
-        "emulator", "evaluation", "scoring", "tuning",
+        "data.weather_grid", "data.weather_reader", "data.weather_time", "data.weather_writer", "data.zarr_checks",
+        "data.zarr_store", "emulator", "evaluation", "scoring", "tuning",
         "report.findings", "report.styling", "report.plotting", "report.pictures", "report.tables", "report.page",
         "report.outcome", "report.study", "report.study_plotting", "report.physical", "studies.statistics",
         "studies.tables", "studies.results", "studies.judging", "longterm.sources", "longterm.reading",
@@ -69,9 +69,10 @@ HOMES = {
     "distributed": {"studies.engine"},
     "matplotlib": {
         "report.styling", "report.panels", "report.plotting", "report.pictures", "report.parts", "report.study",
-        "report.study_plotting", "report.physical", "diagnosis.page", "longterm.page", "longterm.figures",
+        "report.study_plotting", "report.physical", "report.animations", "report.coasts", "diagnosis.page",
+        "longterm.page", "longterm.figures",
     },
-    "PIL": {"report.pictures", "report.page", "report.parts"},
+    "PIL": {"report.animations", "report.page", "report.parts"},
     "jinja2": {"report.parts"},
     "scipy": {"studies.statistics"},
     "pandas": {"studies.tables"},

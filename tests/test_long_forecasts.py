@@ -92,6 +92,25 @@ def test_every_so_many_leads_are_kept(tmp_path: Path, every: int, batch: int) ->
     assert walk().forecast(STARTS, LEADS, MEMBERS, seed=4, every=every)["u"].equals(kept["u"].load()) or batch < 6
 
 
+class Counted(Identity):
+    """Counts the states that it decodes."""
+
+    rows = 0
+
+    def decode(self, v: torch.Tensor, params: torch.Tensor | None = None) -> torch.Tensor:
+        self.rows += len(v)
+        return v
+
+
+@pytest.mark.parametrize(("gathered", "decoded"), [(False, 5), (True, LEADS)])
+def test_states_that_nothing_sees_are_not_decoded(tmp_path: Path, gathered: bool, decoded: int) -> None:
+    codec = Counted()
+    summaries: list[Summary] = [PeriodMeans([stretches(LEADS, 4)] * 2)] if gathered else []
+    found = made(tmp_path / "f.zarr", Emulator(codec, Walk(), LAYOUT), every=4, summaries=summaries)
+    assert codec.rows == decoded * 2 * MEMBERS
+    np.testing.assert_allclose(found["u"], whole()["u"][:, :, 3::4], rtol=1e-6)
+
+
 @pytest.mark.parametrize("every", [0, 24])
 def test_as_many_leads_as_there_are_may_be_left_out(every: int) -> None:
     with pytest.raises(ConfigError, match="from 1 to the number of leads, 23"):

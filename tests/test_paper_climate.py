@@ -13,7 +13,7 @@ from driftway.build import build_codec, build_stepper
 from driftway.data.axes import Fields
 from driftway.data.calendar import Calendar
 from driftway.data.trajectories import Trajectories, Transition
-from driftway.networks import ClimateDiT, KLAutoencoder
+from driftway.networks import SFNO, ClimateDiT, KLAutoencoder
 from driftway.networks.kl_autoencoder import channel_weights
 from driftway.parameters import field_scales
 from driftway.randomness import generator, seeded, stream
@@ -40,7 +40,7 @@ def study() -> Study:
 def stand_in() -> Trajectories:
     """A few states of noise on the Gaussian grid, with the paper's fields, a calendar and what is known each day."""
     rng, names = generator("earth"), (*SURFACE, *ALOFT)
-    known = {"lsm": 1.0, "sg": 5e4, "z0": 1.0}, {"rsdt": 500.0, "sic": 1.0, "sst": 300.0}
+    known = {"lsm": 1.0, "sg": 5e4, "z0": 1.0}, {"rsdt": 500.0, "sic": 1.0, "sst": 500.0}
     static, forcing = (
         {name: scale * rng.random((*lead, *GRID), dtype=np.float32) for name, scale in some.items()}
         for some, lead in zip(known, ((), (3,)), strict=True)
@@ -62,7 +62,8 @@ def stand_in() -> Trajectories:
 def test_every_row_is_of_the_same_network_and_reaches_thirty_days() -> None:
     for name, row in study().rows.items():
         evaluation, network = row.experiment.evaluation, row.experiment.stepper["network"]
-        assert evaluation.leads * 6 == 30 * 24 and network["type"] == "climate_dit", name
+        assert evaluation.leads * 6 == 30 * 24, name
+        assert network["type"] == ("sfno" if name == "sfno" else "climate_dit"), name
     assert set(study().rows) >= {"deterministic", "interpolant", "ddpm", "edm", "tsm", "flow_matching"}
 
 
@@ -115,3 +116,36 @@ def test_the_transformer_has_the_published_weights_trains_and_steps() -> None:
     with torch.no_grad():
         ahead = model.step(state, known, stream(0, "forecast", rows=[0]))
     assert ahead.shape == state.shape and bool(torch.isfinite(ahead).all()) and not torch.equal(ahead, state)
+
+
+def operator(width: int) -> tuple[Any, SFNO]:
+    """The row's operator on the stand-in's fields, with this width in place of the published one."""
+    chosen, data = on_cpu(study().rows["sfno"].experiment), stand_in()
+    _, inner = build_codec(chosen.codec, signature_of(data))
+    spec = {**chosen.stepper, "network": {**chosen.stepper["network"], "width": width}}
+    with seeded("paper"):
+        model: Any = build_stepper(spec, inner)
+    assert isinstance(model.network, SFNO)
+    return model, model.network
+
+
+def test_the_operator_works_on_fields_and_has_the_published_width_and_depth() -> None:
+    """Its weights are a polynomial of order 2 in the width, of which those of R_l are 12·64·512² = 201 million."""
+    row = study().rows["sfno"].experiment
+    assert row.codec == ({"type": "standardize"},) and row.evaluation.members == 1
+    network = row.stepper["network"]
+    assert (network["width"], network["depth"]) == (512, 12)
+    counts = [weights(operator(width)[1]) for width in (4, 8, 12)]
+    assert operator(4)[1].transform.degree == 63
+    assert np.polyval(np.polyfit((4, 8, 12), counts, 2), 512) == pytest.approx(207.4e6, rel=1e-3)
+
+
+def test_a_narrower_operator_trains_and_steps_on_the_fields_of_the_paper() -> None:
+    (model, _), data = operator(8), stand_in()
+    batch = data.transitions().batch(np.array([0]))
+    model.scale_fields(*field_scales(data))
+    for found in trained(model, on_cpu(study().rows["sfno"].experiment), batch):
+        assert bool(torch.isfinite(found["loss"] + found["gradient_norm"])) and float(found["gradient_norm"]) > 0
+    with torch.no_grad():
+        ahead = model.step(batch.source, batch.conditioning, None)
+    assert ahead.shape == (1, 73, *GRID) and bool(torch.isfinite(ahead).all())

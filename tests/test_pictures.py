@@ -12,10 +12,10 @@ from PIL import Image
 
 from driftway.errors import DataError
 from driftway.randomness import generator
+from driftway.report.animations import animation
 from driftway.report.pictures import (
     MISSING,
     Case,
-    animation,
     error_scale,
     field_scale,
     fields_panel,

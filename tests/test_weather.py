@@ -205,6 +205,8 @@ def test_units_that_the_numbers_contradict_are_refused(store: xr.Dataset, tmp_pa
         ("total_precipitation", "kg m**-2", 0.5, ("m", 1e-3, 0.0)),
         ("potential_temperature", "K", 600.0, ("K", 1.0, 0.0)),
         ("vorticity", "s**-1", 1e-5, ("s-1", 1.0, 0.0)),
+        ("geopotential", "m", 5e3, ("m2 s-2", 9.80665, 0.0)),
+        ("geopotential_height", "m**2 s**-2", 5e4, ("m", 1 / 9.80665, 0.0)),
     ],
 )
 def test_conversions(name: str, unit: str, mean: float, expected: tuple[str, float, float]) -> None:
@@ -212,8 +214,8 @@ def test_conversions(name: str, unit: str, mean: float, expected: tuple[str, flo
 
 
 def test_units_that_are_not_expected_are_named() -> None:
-    with pytest.raises(DataError, match="'geopotential' has the units 'm', expected is m2 s-2"):
-        conversion("geopotential", "m", np.array([5e3]))
+    with pytest.raises(DataError, match="'geopotential' has the units 'km', expected is m2 s-2, m"):
+        conversion("geopotential", "km", np.array([5.0]))
     with pytest.raises(DataError, match=r"its mean is 1000, which looks like hPa"):
         conversion("surface_pressure", "Pa", np.array([1000.0]))
     assert [canonical(unit) for unit in ("m s**-1", "m/s", "kg/kg", "W m**-2")] == [

@@ -6,8 +6,10 @@ A field on a pressure level carries the level in hPa at the end of its name: `ta
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 LEVEL = re.compile(r"([a-z]+?)([1-9][0-9]*)")
 
@@ -43,6 +45,7 @@ ALOFT = {
     "va": Meaning("m s-1", "northward_wind", "northward wind"),
     "zg": Meaning("m", "geopotential_height", "geopotential height"),
 }
+LAND = ("lsm", "land_sea_mask")  # in CMIP's words and in ERA5's
 AXES = {
     "degrees_north": {"standard_name": "latitude", "axis": "Y"},
     "degrees_east": {"standard_name": "longitude", "axis": "X"},
@@ -67,6 +70,12 @@ def meaning(name: str) -> Meaning | None:
 def on_earth(units: Sequence[str]) -> bool:
     """Whether axes of these units are latitude and longitude."""
     return set(units) == set(AXES)
+
+
+def land_of(static: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The share of land (lat, lon) among static fields, that of the first trajectory where each has its own."""
+    found = next((static[name] for name in LAND if name in static), None)
+    return found if found is None or found.ndim == 2 else found[0]
 
 
 def attributes(name: str, units: str | None = None) -> dict[str, Any]:

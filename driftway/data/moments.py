@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from driftway.data.cf import on_earth
 from driftway.data.trajectories import Trajectories
+from driftway.data.weather_units import contradiction
 from driftway.errors import DataError
 
 BLOCK_BYTES = 32_000_000  # of the states that are looked at at once
@@ -84,6 +86,7 @@ def statistics(data: Trajectories) -> Statistics:
     mean, std = (np.array([getattr(moments, name) for moments in states]) for name in ("mean", "std"))
     drift, step = (np.array([getattr(moments, name) for moments in steps]) for name in ("mean", "std"))
     _check_varying(data, std, low, high)
+    _check_meant(data, mean)
     return Statistics(mean, std, step, low, high, states[0].count, drift)
 
 
@@ -104,6 +107,14 @@ def _check_finite(data: Trajectories, block: np.ndarray, row: int, first: int) -
             f"{first + time} (of {data.shape[0]} and {data.shape[1]}, counted from 0), one of {len(bad)} such values "
             "in this trajectory: fill them, or leave the trajectory out"
         )
+
+
+def _check_meant(data: Trajectories, means: np.ndarray) -> None:
+    """Raise DataError where, on latitudes and longitudes, the mean of a field contradicts its name and unit."""
+    if on_earth([axis.units for axis in data.axes]):
+        said = map(contradiction, data.fields.names, data.fields.units, means.tolist())
+        if wrong := next(filter(None, said), ""):
+            raise DataError(wrong)
 
 
 def _check_varying(data: Trajectories, std: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:

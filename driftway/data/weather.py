@@ -21,11 +21,11 @@ from driftway.config import construct, load_yaml
 from driftway.data.axes import Axis, Fields
 from driftway.data.states import Lazy
 from driftway.data.trajectories import Trajectories
-from driftway.data.weather_grid import channel_of, grid_of
-from driftway.data.weather_reader import UNREADABLE, Channel, Grid, WeatherReader, check_present, opened
+from driftway.data.weather_grid import channel_of, grid_of, levels_of
+from driftway.data.weather_reader import UNREADABLE, Channel, Grid, WeatherReader, check_present, opened, present
 from driftway.data.weather_time import Times, Year, times_of, whole_years
 from driftway.data.weather_units import conversion
-from driftway.errors import DataError
+from driftway.errors import DataError, naming
 from driftway.storage import stamp
 
 LOG = logging.getLogger(__name__)
@@ -76,8 +76,9 @@ def open_weather(path: str | Path) -> Trajectories:
         raise DataError(f"{path}: the store {store} is not there; 'store' is a path from the description's folder")
     try:
         opened.cache_clear()
-        found = _Store.of(store, opened(store, os.getpid()), about)
-        return _trajectories(found, about, Path(path))
+        with naming(store):
+            found = _Store.of(store, opened(store, os.getpid()), about)
+            return _trajectories(found, about, Path(path))
     except UNREADABLE as error:
         raise DataError(
             f"{store} is not a readable zarr folder or netCDF file: {' '.join(str(error).split())}"
@@ -123,9 +124,11 @@ class _Store:
         found = channel_of(self.path, self.data, self.grid, name)
         moving = self.grid.time in self.data[found.variable].dims
         times = [slice(at, at + 1) for at in self.sample] if moving else [slice(0, 1)]
-        numbers = np.stack([self.grid.frames(self.data, found, at) for at in times])
+        stored = np.stack([self.grid.frames(self.data, found, at) for at in times])
+        numbers = np.where(present(stored), stored, np.nan)
+        level = None if found.level is None else levels_of(self.data, str(self.grid.level))[found.level]
         unit = about.units.get(found.variable, self.data[found.variable].attrs.get("units"))
-        unit, factor, offset, said = conversion(found.variable, None if unit is None else str(unit), numbers)
+        unit, factor, offset, said = conversion(found.variable, None if unit is None else str(unit), numbers, level)
         self.said.extend([said] if said else [])
         fill = about.fill.get(found.variable)
         known = replace(found, unit=unit, factor=factor, offset=offset)

@@ -11,6 +11,7 @@ import xarray as xr
 from driftway.config.yaml import nearest
 from driftway.data.axes import Axis
 from driftway.data.weather_reader import Channel, Grid
+from driftway.data.weather_units import canonical
 from driftway.errors import DataError
 
 COORDINATES = {
@@ -19,6 +20,7 @@ COORDINATES = {
     "longitude": ({"longitude", "lon"}, {"degrees_east", "degree_east"}),
 }
 GLOBE = 360.0
+LOWEST = 2000.0  # no level in hPa is below this
 
 
 def coordinate(path: Path, data: xr.Dataset, kind: str) -> str:
@@ -104,6 +106,12 @@ def channel_of(path: Path, data: xr.Dataset, grid: Grid, name: str) -> Channel:
 
 
 def levels_of(data: xr.Dataset, dim: str) -> Sequence[float]:
-    """Pressure levels in hPa."""
+    """Pressure levels in hPa: without units those beyond 2000 are in Pa. Raises DataError for units of no pressure."""
     values = data[dim].values.astype(float)
-    return (values / (100 if data[dim].attrs.get("units") == "Pa" else 1)).tolist()
+    unit = canonical(str(data[dim].attrs.get("units", "")))
+    if unit not in ("Pa", "hPa", "1"):
+        raise DataError(
+            f"levels '{dim}' are in {unit}, must be pressures in hPa or Pa: interpolate to pressure levels, or correct "
+            "the attribute 'units'"
+        )
+    return (values / (100 if unit == "Pa" or (unit == "1" and values.max() > LOWEST) else 1)).tolist()

@@ -12,6 +12,7 @@ import xarray as xr
 
 from driftway.errors import DataError
 
+MISSING = 1e19  # 1e20 of CMIP, 9.97e36 of netCDF
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
@@ -55,7 +56,7 @@ class Grid:
         """The same in SI units and single precision, filled where that is asked for."""
         values = channel.factor * self.frames(data, channel, times) + channel.offset
         if channel.fill is not None:
-            values = np.where(np.isfinite(values), values, channel.fill)
+            values = np.where(present(values), values, channel.fill)
         return values.astype(np.float32)
 
 
@@ -82,9 +83,14 @@ class WeatherReader:
             check_present(self.path, channel, out[:, place], first)
 
 
+def present(values: np.ndarray) -> np.ndarray:
+    """Where there are numbers, and not what is not finite or as large as what files write for missing ones."""
+    return np.isfinite(values) & (np.abs(values) < MISSING)
+
+
 def check_present(path: Path, channel: Channel, values: np.ndarray, first: int = 0) -> None:
     """Raise DataError where numbers are missing, with their share and the remedy."""
-    missing = ~np.isfinite(values)
+    missing = ~present(values)
     if missing.any():
         raise DataError(
             f"{path}: {100 * missing.mean():.3g} % of '{channel.variable}' is missing or not finite, from time {first} "

@@ -38,6 +38,8 @@ def times_of(path: Path, stored: xr.DataArray) -> Times:
     about = stored.attrs
     if "units" not in about:
         raise DataError(f"{path}: time '{stored.name}' has no units such as 'hours since 1959-01-01'")
+    if not np.isfinite(np.asarray(stored.values, float)).all():
+        raise DataError(f"{path}: time '{stored.name}' holds times that are not finite: drop them, with their states")
     name = str(about.get("calendar", "standard"))
     calendar = from_cf(stored.values[:1] * 0, str(about["units"]), name)
     hours = np.asarray(from_cf(stored.values, str(about["units"]), name).starts)

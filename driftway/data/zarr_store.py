@@ -26,7 +26,8 @@ from driftway.data.calendar import Calendar, from_cf
 from driftway.data.seasons import season_step
 from driftway.data.states import Lazy
 from driftway.data.trajectories import SPLITS, Trajectories
-from driftway.errors import DataError
+from driftway.data.zarr_checks import check_used, say_open, time_step
+from driftway.errors import DataError, naming
 from driftway.storage import atomic_folder, explained, sha256, stamp
 
 FORMAT = 1
@@ -250,7 +251,8 @@ def open_zarr(path: str | Path) -> Trajectories:
     try:
         dataset = xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
         _check_unchanged(path, sums, dataset.attrs.get("fields", []))
-        return _trajectories(path, dataset, digest)
+        with naming(path):
+            return _trajectories(path, dataset, digest)
     except UNREADABLE as error:
         raise DataError(f"{path} is not a readable zarr folder: {_line(error)}; copy or make it again") from error
 
@@ -279,13 +281,15 @@ def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
     odd = next((name for name in names if variables[name].dims[2:] != space), None)
     if odd is not None:
         raise DataError(f"{path}: '{odd}' has the dims {variables[odd].dims}, '{names[0]}' {variables[names[0]].dims}")
+    check_used(path, variables, space)
+    say_open(path, dataset, space)
     sizes = (dataset.sizes["trajectory"], dataset.sizes["time"], len(names), *(dataset.sizes[dim] for dim in space))
     together = max(variables[name].encoding["chunks"][1] for name in names)
     return Trajectories(
         states=Lazy(ZarrReader(path, names, sizes, together)),
         fields=Fields(names, tuple(str(variables[name].attrs.get("units", "1")) for name in names)),
         axes=tuple(_axis(dataset, name) for name in space),
-        dt=_time_step(path, dataset),
+        dt=time_step(path, dataset),
         time_units=_time_units(dataset),
         parameters=_with_dims(variables, ("trajectory",)),
         static=_with_dims(variables, space, ("trajectory", *space)),
@@ -342,15 +346,6 @@ def _axis(dataset: xr.Dataset, name: str) -> Axis:
         str(about.get("units", "1")),
         int(about.get("symmetry", 0)),
     )
-
-
-def _time_step(path: Path, dataset: xr.Dataset) -> float:
-    if "dt" in dataset.attrs:
-        return float(dataset.attrs["dt"])
-    steps = np.diff(dataset["time"].values.astype(float)) if "time" in dataset.coords else np.ones(1)
-    if len(steps) == 0 or not np.allclose(steps, steps[0], rtol=1e-3):
-        raise DataError(f"{path}: times must be equally spaced, or the attribute dt given")
-    return float(steps[0])
 
 
 def _read_sums(path: Path) -> dict[str, str]:

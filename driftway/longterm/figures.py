@@ -13,6 +13,7 @@ from driftway.data.axes import is_sphere
 from driftway.data.layout import Layout
 from driftway.longterm.examination import TRUTH, Compared, Examination
 from driftway.longterm.reading import area_of
+from driftway.report.coasts import coastline
 from driftway.report.panels import name_all, panels
 from driftway.report.pictures import Scale, field_scale
 from driftway.report.styling import INK, PALE, Look, Style, house_style, plain, styles
@@ -158,7 +159,7 @@ def _coast(ax: Axes, found: Examination) -> None:
     """A line between land and sea, where these are known."""
     if found.land is not None and is_sphere(found.layout.axes):
         land = _section(found.land.astype(float), found.layout)
-        ax.contour((land > 0.5).astype(float), levels=[0.5], colors=INK, linewidths=0.7)
+        coastline(ax, *(np.arange(count) for count in land.shape), land)
 
 
 def _aspect(layout: Layout, picture: np.ndarray) -> float:

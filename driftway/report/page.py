@@ -17,10 +17,11 @@ from PIL import Image
 
 from driftway.glossary import is_reference, number
 from driftway.report import plotting
+from driftway.report.animations import animation
 from driftway.report.findings import ensembles, ranking
 from driftway.report.parts import Pane, Picture, Section, counted, file_name, pictured, uri, write_page
 from driftway.report.physical import physics_panes
-from driftway.report.pictures import Case, animation, fields_panel
+from driftway.report.pictures import Case, fields_panel
 from driftway.report.plotting import fields_of, finite_methods, of, score_name
 from driftway.report.styling import Look, field_names, headline, in_days, styles_of, time_unit
 from driftway.report.tables import band_table, glossary_table, lead_tables, scores_table, summary_table

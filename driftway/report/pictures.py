@@ -1,15 +1,14 @@
-"""Pictures of forecasts beside what happened: panels, space–time pictures and animations.
+"""Pictures of forecasts beside what happened: panels and space–time pictures.
 
 Of two axes the first is horizontal and the second vertical, upward, and lengths are to scale where they are known; of a
-sphere the longitude is horizontal and north is up.
+sphere the longitude is horizontal and north is up, and coastlines are drawn where land is known.
 Forecasts share the colour scale of the truth, so that one which leaves its range saturates; what is not finite is grey.
 The error has a scale and colours of its own.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
@@ -18,21 +17,19 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from driftway.errors import DataError
+from driftway.report.coasts import coastline
 from driftway.report.styling import INK, evenly, house_style, lead_label, plain, time_unit
 
 MISSING = "#bdbdbd"
 # the share of values beyond each end of a colour scale
 TAIL = 0.005
-FRAMES, SECONDS = 60, 6.0
-QUALITY = 80
 LINE = 18  # letters beside a row of pictures
 
 
@@ -45,11 +42,13 @@ class Case:
         is the length of its axis
     forecasts: method → variables of the same names, dims (realization, lead_time, *axes); without the dim
         `realization` it is a single forecast
+    land: (*axes) of the truth, the share of land of each cell, whose coastline is drawn
     """
 
     label: str
     truth: xr.Dataset
     forecasts: dict[str, xr.Dataset]
+    land: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, truth in self.truth.data_vars.items():
@@ -60,6 +59,11 @@ class Case:
                 )
             for method, forecast in self.forecasts.items():
                 _check_forecast(f"case '{self.label}', method '{method}'", forecast, str(name), truth)
+            if self.land is not None and self.land.shape != truth.shape[1:]:
+                raise DataError(
+                    f"case '{self.label}': land has the shape {self.land.shape}, '{name}' {truth.shape[1:]}; give it "
+                    "on the same grid"
+                )
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -69,6 +73,14 @@ class Case:
     def happened(self, field: str) -> np.ndarray:
         """The truth, (T, *S) as rows of a picture: the last axis first, or latitude before longitude."""
         return self._upright(self.truth[field]).transpose("lead_time", *self.axes(field)).values
+
+    def coast(self, field: str) -> np.ndarray | None:
+        """The share of land, (*S) as rows of a picture; None where it is not known."""
+        if self.land is None:
+            return None
+        dims = [str(dim) for dim in self.truth[field].dims if dim != "lead_time"]
+        land = xr.DataArray(self.land, dims=dims, name=field)
+        return self._upright(land).transpose(*self.axes(field)).values
 
     def axes(self, field: str) -> list[str]:
         """Names of the axes, vertical before horizontal."""
@@ -176,7 +188,7 @@ def fields_panel(case: Case, method: str, leads: Sequence[int] | None = None, fi
     """
     field = field or case.fields[0]
     rows = views(case, method, field)
-    return _panel(case, rows, _scales(rows), field, leads)
+    return _panel(case, rows, scales_of(rows), field, leads)
 
 
 def members_panel(case: Case, methods: Sequence[str], field: str, leads: Sequence[int] | None = None) -> Figure:
@@ -197,17 +209,17 @@ def _panel(
     if case.happened(field).ndim == 2:
         return _space_time(case, rows, scales, field)
     chosen = list(leads) if leads is not None else evenly(len(case.times()), 5)
-    height, width = _cell(case, field, 1.4)
+    height, width = cell(case, field, 1.4)
     with house_style():
         figure = Figure(figsize=(width * len(chosen) + 1.4, height * len(rows) + 0.5), layout="compressed")
         grid = list(figure.subplots(len(rows), 1))
         centres: list[float] = []
         for (name, values), ax in zip(rows.items(), grid, strict=True):
-            centres = _strip(ax, values[chosen], scales[name], case.aspect(field))
+            centres = _strip(ax, values[chosen], scales[name], case.aspect(field), case.coast(field))
             ax.set_ylabel(plain(_wrapped(name)))
         grid[0].xaxis.tick_top()
         grid[0].set_xticks(centres, [case.times()[lead] for lead in chosen], fontsize=9, color=INK)
-        _bars(figure, scales, grid, case.truth[field])
+        bars(figure, scales, grid, case.truth[field])
     return figure
 
 
@@ -216,20 +228,23 @@ def _wrapped(name: str) -> str:
     return "\n".join(wrap(name.replace("_", "_ "), LINE)).replace("_ ", "_")
 
 
-def _strip(ax: Axes, pictures: np.ndarray, scale: Scale, aspect: float) -> list[float]:
+def _strip(ax: Axes, pictures: np.ndarray, scale: Scale, aspect: float, land: np.ndarray | None) -> list[float]:
     """Pictures (L, rows, columns) side by side as one image, much faster than axes for each; their centres."""
     count, height, width = pictures.shape
     gap = max(1, round(0.04 * width))
     strip = np.zeros((height, count * (width + gap) - gap, 4))
     starts = [k * (width + gap) for k in range(count)]
     for start, picture in zip(starts, pictures, strict=True):
-        strip[:, start : start + width] = scale.mappable().to_rgba(_shown(picture))
+        strip[:, start : start + width] = scale.mappable().to_rgba(shown(picture))
     _bare(ax)
     ax.imshow(strip, origin="lower", interpolation="nearest", aspect=aspect)
+    for start in starts if land is not None else ():
+        coastline(ax, np.arange(height), start + np.arange(width), np.asarray(land))
     return [start + (width - 1) / 2 for start in starts]
 
 
-def _shown(values: np.ndarray) -> np.ma.MaskedArray:
+def shown(values: np.ndarray) -> np.ma.MaskedArray:
+    """What is finite of a picture."""
     return np.ma.masked_invalid(values.astype(np.float64))
 
 
@@ -240,25 +255,34 @@ def _bare(ax: Axes) -> None:
     ax.spines[:].set_visible(False)
 
 
-def _scales(rows: Mapping[str, np.ndarray]) -> dict[str, Scale]:
+def scales_of(rows: Mapping[str, np.ndarray]) -> dict[str, Scale]:
+    """The scale of the truth for all rows but the last, which is the error."""
     shared, error = field_scale(rows["truth"]), list(rows)[-1]
     return {name: error_scale(rows[name]) if name == error else shared for name in rows}
 
 
-def _cell(case: Case, field: str, size: float) -> tuple[float, float]:
+def cell(case: Case, field: str, size: float) -> tuple[float, float]:
     """Height and width in inches of a picture whose shorter side is `size`, at most four times longer than high."""
     rows, columns = case.happened(field).shape[1:]
     ratio = float(np.clip(columns / (rows * case.aspect(field)), 0.25, 4))
     return (size, size * ratio) if ratio >= 1 else (size / ratio, size)
 
 
-def _picture(ax: Axes, values: np.ndarray, scale: Scale, **options: Any) -> Any:
+def draw_picture(ax: Axes, values: np.ndarray, scale: Scale, aspect: float | str, interpolation: str) -> AxesImage:
+    """One picture alone in its axes."""
     _bare(ax)
-    colors = scale.mappable().get_cmap()
-    return ax.imshow(_shown(values), cmap=colors, vmin=scale.low, vmax=scale.high, origin="lower", **options)
+    return ax.imshow(
+        shown(values),
+        cmap=scale.mappable().get_cmap(),
+        vmin=scale.low,
+        vmax=scale.high,
+        origin="lower",
+        aspect=aspect,  # type: ignore[arg-type]
+        interpolation=interpolation,
+    )
 
 
-def _bars(figure: Figure, scales: Mapping[str, Scale], axes: list[Any], truth: Any) -> None:
+def bars(figure: Figure, scales: Mapping[str, Scale], axes: list[Any], truth: Any) -> None:
     """A bar for the truth's scale, and one for the last picture's if that is an error."""
     unit = truth.attrs.get("units", "1")
     name = plain(truth.name if unit in ("1", "") else f"{truth.name} [{unit}]")
@@ -289,108 +313,10 @@ def _space_time(case: Case, rows: Mapping[str, np.ndarray], scales: Mapping[str,
         figure = Figure(figsize=(1.75 * len(rows) + 1.4, 3.4), layout="constrained")
         grid = figure.subplots(1, len(rows), sharey=True)
         for (name, values), ax in zip(rows.items(), grid, strict=True):
-            _picture(ax, values, scales[name], aspect="auto", interpolation="nearest")
+            draw_picture(ax, values, scales[name], aspect="auto", interpolation="nearest")
             ax.set_title(plain(name))
             ax.set_xlabel(plain(next(dim for dim in case.truth[field].dims if dim != "lead_time")))
         ticks = evenly(len(lead), 5)
         grid[0].set(yticks=ticks, yticklabels=[f"{lead[k]:.4g}" for k in ticks], ylabel=lead_label(case.truth))
-        _bars(figure, scales, list(grid), case.truth[field])
+        bars(figure, scales, list(grid), case.truth[field])
     return figure
-
-
-def animation(case: Case, method: str, field: str | None = None, limit: int = 2_000_000) -> bytes:
-    """Truth, ensemble mean, one member and error side by side through the lead times: an animated WebP.
-
-    field: the first by default
-    limit: bytes it may have; quality, then size, give way
-    """
-    field = field or case.fields[0]
-    rows = {name: values for name, values in views(case, method, field).items() if name != "member 2"}
-    leads = evenly(len(case.times()), FRAMES)
-    draw = _line_frames if case.happened(field).ndim == 2 else _picture_frames
-    with house_style():
-        frames = list(draw(case, rows, field, leads))
-    return _webp(frames, limit)
-
-
-def _picture_frames(
-    case: Case, rows: Mapping[str, np.ndarray], field: str, leads: Sequence[int]
-) -> Iterator[Image.Image]:
-    scales = _scales(rows)
-    height, width = _cell(case, field, 1.9)
-    figure = Figure(figsize=(width * len(rows) + 1.6, height + 0.65), layout="compressed", dpi=100)
-    axes = list(figure.subplots(1, len(rows)))
-    images = [
-        _picture(ax, rows[name][0], scales[name], interpolation="bilinear", aspect=case.aspect(field))
-        for name, ax in zip(rows, axes, strict=True)
-    ]
-    for name, ax in zip(rows, axes, strict=True):
-        ax.set_title(plain(name))
-    _bars(figure, scales, axes, case.truth[field])
-
-    def show(lead: int) -> None:
-        for image, values in zip(images, rows.values(), strict=True):
-            image.set_data(_shown(values[lead]))
-
-    return _frames(figure, images, show, case.times(), leads)
-
-
-def _line_frames(case: Case, rows: Mapping[str, np.ndarray], field: str, leads: Sequence[int]) -> Iterator[Image.Image]:
-    scale, colors = field_scale(rows["truth"]), ("black", "#0072B2", "#D55E00")
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained", dpi=100)
-    ax = figure.subplots()
-    pad = 0.15 * (scale.high - scale.low)
-    dim = next(str(dim) for dim in case.truth[field].dims if dim != "lead_time")
-    ax.set(ylim=(scale.low - pad, scale.high + pad), xlabel=plain(dim), ylabel=plain(field))
-    names = list(rows)[:-1]
-    # xarray gives an axis without coordinates its indices
-    axis = case.truth[field][dim].values
-    lines = [
-        ax.plot(axis, rows[name][0], color=c, label=plain(name))[0] for name, c in zip(names, colors, strict=False)
-    ]
-    figure.legend(loc="outside right center")
-
-    def show(lead: int) -> None:
-        for line, name in zip(lines, names, strict=True):
-            line.set_ydata(rows[name][lead])
-
-    return _frames(figure, lines, show, case.times(), leads)
-
-
-def _frames(
-    figure: Figure,
-    artists: Sequence[Any],
-    show: Callable[[int], None],
-    times: Sequence[str],
-    leads: Sequence[int],
-) -> Iterator[Image.Image]:
-    """Redraws only the artists that change: the rest of the figure is drawn once."""
-    label = figure.suptitle(f"lead {times[-1]}", fontsize=10)
-    moving = [*artists, label]
-    for artist in moving:
-        artist.set_animated(True)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    background = canvas.copy_from_bbox(figure.bbox)
-    for lead in leads:
-        canvas.restore_region(background)
-        show(lead)
-        label.set_text(f"lead {times[lead]}")
-        for artist in moving:
-            figure.draw_artist(artist)
-        yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-
-
-def _webp(frames: Sequence[Image.Image], limit: int) -> bytes:
-    milliseconds = int(np.clip(1000 * SECONDS / len(frames), 80, 500))
-    pauses = [milliseconds] * (len(frames) - 1) + [1500]
-    quality = QUALITY
-    while True:
-        buffer = io.BytesIO()
-        options = {"duration": pauses, "loop": 0, "quality": quality, "method": 2}
-        frames[0].save(buffer, "WEBP", save_all=True, append_images=list(frames[1:]), **options)
-        if buffer.tell() <= limit or min(frames[0].size) < 16:
-            return buffer.getvalue()
-        quality = QUALITY // 2
-        shrink = 0.9 if len(buffer.getvalue()) < 1.5 * limit else 0.8
-        frames = [frame.resize((round(frame.width * shrink), round(frame.height * shrink))) for frame in frames]

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from driftway.data import Trajectories, open_data
+from driftway.data.cf import land_of
 from driftway.data.climatologies import DATE, climatology_at
 from driftway.data.forecasts import open_forecast
 from driftway.data.layout import Layout
@@ -100,8 +101,9 @@ def pictured(forecasts: Mapping[str, Path], data: Path, judged: EvaluationSectio
     found = {name: open_forecast(path) for name, path in forecasts.items() if path.exists()}
     if not found or not data.exists():
         return None
-    truth, layout = _truth(_part(open_data(data), judged, stride).select([0]), judged, stride)
-    return case_of(found, truth, layout, 0)
+    part = _part(open_data(data), judged, stride).select([0])
+    truth, layout = _truth(part, judged, stride)
+    return case_of(found, truth, layout, 0, land_of(part.static))
 
 
 def _part(data: Trajectories, judged: EvaluationSection, stride: int) -> Trajectories:
