@@ -31,7 +31,7 @@ predictions densities
 transport
 samplers
 steppers
-linear coarse parameters
+linear coarse parameters copies
 schema checkpoints
 record
 emulator
@@ -80,7 +80,7 @@ HOMES = {
 EVERYWHERE = {"torch", "numpy"}
 CORE = {
     "interpolants", "grids", "modes", "noise", "diffusions", "predictions", "densities", "transport", "samplers",
-    "steppers", "codecs",
+    "steppers", "codecs", "copies",
 }  # fmt: skip
 CLOSED = {"networks", "pdes", "metrics"}
 
