@@ -49,7 +49,7 @@ class SideBySide:
         return torch.cat([s.step(v, conditioning, None if stream is None else stream.twin()) for s, v in copies], 1)
 
 
-def by_field(codec: Codec, stepper: Generative, samplers: Sequence[Sampler]) -> tuple[Copied, SideBySide]:
+def side_by_side(codec: Codec, stepper: Generative, samplers: Sequence[Sampler]) -> tuple[Copied, SideBySide]:
     """What steps and decodes each channel by its own of `samplers`: a copy of the state for each different one."""
     different = list(dict.fromkeys(samplers))
     copied = Copied(codec, [different.index(sampler) for sampler in samplers])

@@ -15,7 +15,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from driftway.codecs import Codec
-from driftway.copies import by_field
+from driftway.copies import side_by_side
 from driftway.data.forecasts import in_memory, on_disk
 from driftway.data.layout import Layout
 from driftway.data.seasons import Told
@@ -116,7 +116,7 @@ class Emulator(nn.Module):
         """What forecasts encode, step and decode with: by field, a copy of the state for each different sampler."""
         if not (self.samplers and isinstance(self.stepper, Generative)):
             return self.codec, self.stepper
-        return by_field(self.codec, self.stepper, list(self.samplers.values()))
+        return side_by_side(self.codec, self.stepper, list(self.samplers.values()))
 
     def step(
         self, state: Tensor | np.ndarray | xr.Dataset, *, lead: int = 1, seed: int = 0, conditioning: Known = NOTHING

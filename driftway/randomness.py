@@ -42,8 +42,9 @@ def generator(*key: Key) -> np.random.Generator:
 
 
 def _twin(g: np.random.Generator) -> np.random.Generator:
-    bits = np.random.SFC64(_Words(NO_WORDS))
-    bits.state = g.bit_generator.state
+    words: Any = _Words(NO_WORDS)
+    bits = np.random.SFC64(words)
+    bits.state = g.bit_generator.state  # pyright: ignore[reportAttributeAccessIssue]
     return np.random.Generator(bits)
 
 

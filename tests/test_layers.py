@@ -40,6 +40,8 @@ training evaluation simulate doctor feeding
 validation runs forecasting studies.statistics
 report.*
 workflow scoring candidates purposes forecast_command
+by_field
+tried
 tuning
 demo studies.* diagnosis.*
 cli
