@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from driftway.errors import ConfigError
-from driftway.glossary import number
 from driftway.purposes import LARGE, PURPOSES, Record, choose, standard_errors
 
 LEAST = 4  # initial states, for two in each half
@@ -128,4 +127,4 @@ def _shown(found: Mapping[str, float]) -> tuple[str, str, str]:
     """Scores as they are, the held-out gain in per cent of the single sampler's held-out score."""
     whole = abs(found["held_out_single"]) or math.nan
     gain, error = (100 * found[name] / whole for name in ("held_out", "held_out_error"))
-    return number(found["score"]), number(found["single"]), f"{gain:+.2f} ± {error:.2f} %"
+    return f"{found['score']:.4g}", f"{found['single']:.4g}", f"{gain:+.2f} ± {error:.2f} %"
