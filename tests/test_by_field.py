@@ -124,8 +124,8 @@ def test_a_choice_among_equals_gains_on_its_own_states_alone() -> None:
     rng = generator("equals")
     choices = [choose_by_field(records_of(rng.uniform(0.5, 1.5, (8, 2, 10))), "crps")["all"] for _ in range(200)]
     own, held_out = (np.array([choice[name] for choice in choices]) for name in ("difference", "held_out"))
-    assert own.mean() > 0.01
-    assert abs(held_out.mean()) < 3 * held_out.std(ddof=1) / math.sqrt(len(choices)) < 0.01
+    error = held_out.std(ddof=1) / math.sqrt(len(choices))
+    assert abs(held_out.mean()) < 3 * error and own.mean() > 5 * error
 
 
 def best(values: np.ndarray, calls: Sequence[int]) -> int:
@@ -277,7 +277,8 @@ def test_forecasts_of_a_run_tuned_by_field_are_by_its_samplers(
     brief(run)
     tuned, first = Emulator.load(run), candidates(Emulator.load(place / "run").stepper, 2)  # type: ignore[arg-type]
     assert tuned.samplers == {"u": first[0], "v": first[1]}
-    assert main(["forecast", str(run), "--data", str(place / "known.zarr"), "--out", str(tmp_path / "f.zarr")]) == 0
+    words = ["--data", str(place / "known.zarr"), "--out", str(tmp_path / "f.zarr"), "--leads", "2"]
+    assert main(["forecast", str(run), *words]) == 0
     assert open_forecast(tmp_path / "f.zarr").attrs["sampler"] == in_words(tuned.samplers)
 
 
