@@ -258,26 +258,29 @@ def save_emulator(emulator: Emulator, folder: Path, force: bool = False) -> Path
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         digest = write_tensors(folder / "emulator.safetensors", _weights(emulator))
-        text = json.dumps({**_with_sampler(emulator), "sha256": digest}, indent=1, ensure_ascii=False)
+        text = json.dumps({**_with_samplers(emulator), "sha256": digest}, indent=1, ensure_ascii=False)
         atomic_write(folder / "emulator.json", text.encode())
     return folder
 
 
-def _with_sampler(emulator: Emulator) -> Spec:
-    """The description, with the sampler that the stepper has now."""
+def _with_samplers(emulator: Emulator) -> Spec:
+    """The description, with the sampler that the stepper has now, and those of its fields."""
     if not isinstance(emulator.stepper, Generative):
         return emulator.spec
-    return _resampled(emulator.spec, emulator.stepper.sampler)
+    return _resampled(emulator.spec, emulator.stepper.sampler, emulator.samplers)
 
 
-def _resampled(spec: Spec, sampler: Sampler) -> Spec:
-    return {**spec, "stepper": {**spec["stepper"], "sampler": describe_sampler(sampler)}}
+def _resampled(spec: Spec, sampler: Sampler, samplers: Mapping[str, Sampler]) -> Spec:
+    others = {name: part for name, part in spec.items() if name != "samplers"}
+    found = {**others, "stepper": {**spec["stepper"], "sampler": describe_sampler(sampler)}}
+    by_field = {name: describe_sampler(own) for name, own in samplers.items()}
+    return {**found, "samplers": by_field} if by_field else found
 
 
-def save_sampler(folder: Path, sampler: Sampler) -> None:
-    """Give the emulator in `folder` another sampler; its weights are not written."""
+def save_sampler(folder: Path, sampler: Sampler, samplers: Mapping[str, Sampler] | None = None) -> None:
+    """Give the emulator in `folder` another sampler, or one for each field besides; its weights are not written."""
     path = folder / "emulator.json"
-    spec = _resampled(read_json(path, "the folder of a finished run"), sampler)
+    spec = _resampled(read_json(path, "the folder of a finished run"), sampler, samplers or {})
     atomic_write(path, json.dumps(spec, indent=1, ensure_ascii=False).encode())
 
 
@@ -309,9 +312,12 @@ def load_emulator(folder: Path) -> Emulator:
     if not isinstance(digest, str):
         raise DataError(f"{folder}/emulator.json lacks the weights' 'sha256'; {AGAIN}")
     tensors = read_tensors(folder / "emulator.safetensors", digest)
+    by_field = spec.pop("samplers", {})
     try:
         emulator = build_emulator(spec)
         emulator.load_state_dict(tensors)
+        if by_field:
+            emulator = emulator.with_samplers({name: build_sampler(own) for name, own in by_field.items()})
     except DriftwayError as error:
         own = f"register a part of your own first (docs/extending.md), or {AGAIN}"
         remedy = own if "unknown type" in str(error) else AGAIN

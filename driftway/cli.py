@@ -37,6 +37,7 @@ Box = Literal["kolmogorov", "kolmogorov-hard", "kolmogorov-apebench", "kuramoto-
 Convection = Literal["rayleigh-benard", "rayleigh-benard-well"]
 PresetName = Literal[Box, "burgers-stochastic", Convection, "shallow-water", "plasim-t21", "plasim-t42"]
 LayoutName = Literal["the-well", "weatherbench2"]
+TunedBy = Literal["run", "field"]
 PurposeName = Literal["crps", "vrmse", "spectrum", "balance"]
 
 app = App(
@@ -218,6 +219,7 @@ def tune(
     /,
     *,
     purpose: Annotated[PurposeName, Parameter(name="--for")],
+    by: TunedBy = "run",
     data: Path | None = None,
     calls: PositiveInt = 10,
     leads: PositiveInt = 10,
@@ -231,6 +233,7 @@ def tune(
 
     :param run: folder of a finished run; its record becomes tuned.json there
     :param purpose: what forecasts are for; balance is the geometric mean of crps and spectrum
+    :param by: run, one sampler for all fields; field, one for each, with what that gains on held-out states
     :param data: data set with a valid split, by default the one that the run was fitted to
     :param calls: most network calls of a step
     :param leads: number of steps of each forecast
@@ -240,11 +243,13 @@ def tune(
     :param batch: rows that run together
     :param seed: key of the noise
     """
+    from driftway.by_field import table
     from driftway.tuning import tune_run
 
     given = {"calls": calls, "leads": leads, "members": members, "trajectories": trajectories, "starts": starts}
-    found = tune_run(run, purpose=purpose, data=data, **given, batch=batch, seed=seed)
-    return InBrief(found, {**found, "chosen": found["chosen"]["name"], "before": found["before"]["name"]})
+    found = tune_run(run, purpose=purpose, data=data, **given, batch=batch, seed=seed, by=by)
+    names = {"chosen": found["chosen"]["name"], "before": found["before"]["name"]}
+    return InBrief(found, {**found, **names, **({"by_field": table(found["by_field"])} if by == "field" else {})})
 
 
 @app.command(usage="Usage: driftway evaluate FORECAST... --data PATH [OPTIONS]")

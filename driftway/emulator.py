@@ -15,6 +15,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from driftway.codecs import Codec
+from driftway.copies import side_by_side
 from driftway.data.forecasts import in_memory, on_disk
 from driftway.data.layout import Layout
 from driftway.data.seasons import Told
@@ -52,12 +53,21 @@ class Block(NamedTuple):
 class Emulator(nn.Module):
     """A stepper between a codec's `encode` and `decode`; solvers and baselines fit in as well as learned steppers.
 
-    `spec` is the plain description from which `driftway.build` makes the same objects again.
+    `spec` is the plain description from which `driftway.build` makes the same objects again; `samplers` the sampler of
+    each field, where they differ (see `with_samplers`).
     """
 
-    def __init__(self, codec: Codec, stepper: Stepper, layout: Layout, spec: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        codec: Codec,
+        stepper: Stepper,
+        layout: Layout,
+        spec: dict[str, Any] | None = None,
+        samplers: Mapping[str, Sampler] | None = None,
+    ):
         super().__init__()
         self.codec, self.stepper, self.layout, self.spec = codec, stepper, layout, spec or {}
+        self.samplers = dict(samplers or {})
         self.eval()
 
     @classmethod
@@ -82,6 +92,36 @@ class Emulator(nn.Module):
         if not isinstance(self.stepper, Generative):
             raise ConfigError(f"a sampler needs a generative stepper; this one is {type(self.stepper).__name__}")
         return Emulator(self.codec, self.stepper.with_sampler(sampler), self.layout, self.spec)
+
+    def with_samplers(self, samplers: Mapping[str, Sampler]) -> Emulator:
+        """The same weights with a sampler for each field, which gets the forecast that it has by its sampler alone.
+
+        Every different sampler rolls out a copy of the whole state, at its own cost and with the noise that all share,
+        and each field is taken from the copy of its sampler. Fields of a member whose samplers differ thus come from
+        different rollouts: what combines fields should be forecast with one sampler.
+        Raises ConfigError where a field is missing, unknown or has no sampler.
+        """
+        names = self.layout.fields.names
+        if set(samplers) != set(names):
+            wrong = sorted(set(samplers) ^ set(names))
+            raise ConfigError(
+                f"samplers: {', '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} missing or unknown: give one for "
+                f"each of {', '.join(names)}"
+            )
+        for name in names:
+            if not isinstance(samplers[name], Sampler):
+                raise ConfigError(f"samplers: {name} should have a sampler, such as Heun(steps=5)")
+        first = self.with_sampler(samplers[names[0]])
+        if len(set(samplers.values())) == 1:
+            return first
+        return Emulator(self.codec, self.stepper, self.layout, self.spec, {name: samplers[name] for name in names})
+
+    @property
+    def running(self) -> tuple[Codec, Stepper]:
+        """What forecasts encode, step and decode with: by field, a copy of the state for each different sampler."""
+        if not (self.samplers and isinstance(self.stepper, Generative)):
+            return self.codec, self.stepper
+        return side_by_side(self.codec, self.stepper, list(self.samplers.values()))
 
     def step(
         self, state: Tensor | np.ndarray | xr.Dataset, *, lead: int = 1, seed: int = 0, conditioning: Known = NOTHING
@@ -123,11 +163,12 @@ class Emulator(nn.Module):
 
         Beside them decoded ones, at the leads at which they are seen.
         """
+        codec, stepper = self.running
         for lead in leads:
             known = self._at(conditioning, lead, len(u))
-            v = self.codec.encode(u, known.fixed) if v is None else v
-            v = self.stepper.step(v, known, self.noise_stream(seed, lead, keys))
-            yield v, self.codec.decode(v, known.fixed) if seen(lead) else None
+            v = codec.encode(u, known.fixed) if v is None else v
+            v = stepper.step(v, known, self.noise_stream(seed, lead, keys))
+            yield v, codec.decode(v, known.fixed) if seen(lead) else None
 
     def noise_stream(self, seed: int, lead: int, keys: Sequence[tuple[Key, ...]]) -> Stream | None:
         """The noise of one lead, a function of (seed, lead, key) alone; None if the stepper says it is not random."""

@@ -15,6 +15,7 @@ import torch
 from driftway.build import build_sampler
 from driftway.checkpoints import read_json
 from driftway.config import parse_value
+from driftway.copies import in_words
 from driftway.data import Conditioning, Trajectories, open_data
 from driftway.data.layout import Layout
 from driftway.data.starts import begun, first_states, start_frames, start_names
@@ -66,7 +67,7 @@ def forecast_run(
         "data": str(data.resolve()),
         **_start(part, split, frames, states),
         "stride": stride * every,
-        "sampler": repr(getattr(emulator.stepper, "sampler", None)),
+        "sampler": in_words(emulator.samplers) or repr(getattr(emulator.stepper, "sampler", None)),
     }
     began = time.perf_counter()
     made = emulator.forecast(
@@ -202,15 +203,16 @@ def cost(emulator: Emulator, batch: int = 16, repeats: int = 5) -> dict[str, flo
     fields, parameters = emulator.spec.get("fields", 0), emulator.spec.get("parameters", 0)
     dates = len(emulator.spec.get("dates", {}).get("names", ()))
     nothing = unknown(0, parameters, 1, (), dates)
-    encoded = emulator.codec.encode(torch.zeros(1, *emulator.layout.shape), nothing.fixed)
+    codec, stepper = emulator.running
+    encoded = codec.encode(torch.zeros(1, *emulator.layout.shape), nothing.fixed)
     v = encoded.new_zeros(batch, *encoded.shape[1:])
     known = unknown(fields, parameters, batch, emulator.layout.shape[1:])
     keys = [(i, 0) for i in range(batch)]
-    emulator.stepper.step(v, known, emulator.noise_stream(0, 0, keys))
+    stepper.step(v, known, emulator.noise_stream(0, 0, keys))
     handles = [network.register_forward_hook(count) for network in networks]
     began = time.perf_counter()
     for lead in range(repeats):
-        v = emulator.stepper.step(v, known, emulator.noise_stream(0, lead, keys))
+        v = stepper.step(v, known, emulator.noise_stream(0, lead, keys))
     seconds = time.perf_counter() - began
     for handle in handles:
         handle.remove()

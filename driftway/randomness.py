@@ -30,12 +30,22 @@ class _Words(np.random.bit_generator.ISeedSequence):
         return self.words
 
 
+NO_WORDS = np.zeros(3, "<u8")
+
+
 def generator(*key: Key) -> np.random.Generator:
     """The generator that belongs to `key`, e.g. `generator(seed, "shuffle", epoch)`."""
     plain = tuple(part.item() if isinstance(part, np.generic) else part for part in key)
     digest = hashlib.blake2b(repr(plain).encode(), digest_size=24).digest()
     words: Any = _Words(np.frombuffer(digest, dtype="<u8"))
     return np.random.Generator(np.random.SFC64(words))
+
+
+def _twin(g: np.random.Generator) -> np.random.Generator:
+    words: Any = _Words(NO_WORDS)
+    bits = np.random.SFC64(words)
+    bits.state = g.bit_generator.state  # pyright: ignore[reportAttributeAccessIssue]
+    return np.random.Generator(bits)
 
 
 @contextmanager
@@ -54,6 +64,10 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.generators)
+
+    def twin(self) -> Stream:
+        """A stream that draws from here on what this one does."""
+        return Stream([_twin(g) for g in self.generators])
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape (B, ...), dtype and device of `like`; B is the number of rows.

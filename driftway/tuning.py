@@ -19,6 +19,7 @@ import xarray as xr
 from torch import Tensor
 
 from driftway.build import describe_sampler, save_sampler
+from driftway.by_field import check_states, halves
 from driftway.candidates import candidates, in_short
 from driftway.checkpoints import read_json
 from driftway.data import Trajectories, open_data
@@ -29,22 +30,24 @@ from driftway.emulator import Emulator, Known
 from driftway.errors import ConfigError, DataError, naming
 from driftway.evaluation import resolved, score, spectrum
 from driftway.forecasting import cost, initial_states, stride_of
-from driftway.glossary import SCORES, number
+from driftway.glossary import SCORES
 from driftway.metrics import spectral_log_error
 from driftway.progress import progress
-from driftway.purposes import LARGE, PURPOSES, Record, choose, no_spectra
+from driftway.purposes import LARGE, PURPOSES, Record, no_spectra
 from driftway.runs import locked
 from driftway.samplers import Sampler
 from driftway.schema import load_experiment
 from driftway.scoring import truth_for
 from driftway.steppers import Generative
 from driftway.storage import atomic_write, without_nan
+from driftway.tried import tried_of
 from driftway.version import __version__
 
 SPLIT, RECORD = "valid", "tuned.json"
 STATES = 16  # initial states that a search starts from, where there are as many
 
 MEANS = ("crps", "vrmse", "vrmse_member", "nrmse", "energy_score")
+STATE_LISTS = ("crps_states", "vrmse_states", "spectral_states", "spectral_half_states")
 SPECTRAL, BANDS = ("spectral_rmse", "spectral_log_error"), ("low", "mid", "high")
 
 
@@ -63,6 +66,7 @@ def scores_of_samplers(
     starts: int = 1,
     seed: int = 0,
     batch: int = 64,
+    by_field: bool = False,
 ) -> list[Record]:
     """One plain record of scores for each sampler, all from the same initial states and noise.
 
@@ -75,6 +79,9 @@ def scores_of_samplers(
     and `…_high`, `spectral_rmse_low`, `…_mid`, `…_high`, and `spectral_log_error` alike; and lists over initial states,
     `crps_states`, `vrmse_states` and `spectral_states`, the jackknife pseudo-values of the spectral log error, its low
     and mid band averaged. Scores are infinite where `failures` is not 0, and NaN where they are not defined.
+
+    by_field: a record then also holds under `fields`, by name, the same scores and lists of each field alone, in `half`
+    which half of the initial states each belongs to, and in `spectral_half_states` the jackknife within halves.
     """
     part = emulator.told(data.split(split))
     emulator.check_known(part)
@@ -87,18 +94,20 @@ def scores_of_samplers(
             ensemble = other.forecast(
                 cases.states, leads, members, seed=seed, batch=batch, keys=cases.keys, conditioning=cases.known
             )
-            records.append({**_about(other, sampler), **_scores(ensemble, cases.truth, emulator.layout, seed)})
+            half = cases.half if by_field else None
+            records.append({**_about(other, sampler), **_scores(ensemble, cases.truth, emulator.layout, seed, half)})
             task.advance()
     return records
 
 
 class Cases(NamedTuple):
-    """Initial states (N, C, *S), the keys of their noise, what is known at each lead, and what happened."""
+    """Initial states (N, C, *S), the keys of their noise, what is known at each lead, what happened, and which half."""
 
     states: np.ndarray
     keys: list[str]
     known: Known
     truth: xr.Dataset
+    half: list[int]
 
 
 def _cases(layout: Layout, part: Trajectories, leads: int, starts: int, split: str) -> Cases:
@@ -110,8 +119,8 @@ def _cases(layout: Layout, part: Trajectories, leads: int, starts: int, split: s
     def known(lead: int) -> Conditioning:
         return every.conditioning(rows, np.full(len(rows), (lead - 1) * stride), stride)
 
-    called = start_names(split, part.shape[0], frames)
-    return Cases(initial_states(layout, every, called), called, known, truth_for(every, leads, stride))
+    called, half = start_names(split, part.shape[0], frames), halves(part.shape[0], len(frames))
+    return Cases(initial_states(layout, every, called), called, known, truth_for(every, leads, stride), half)
 
 
 def _about(emulator: Emulator, sampler: Sampler) -> Record:
@@ -124,24 +133,34 @@ def _about(emulator: Emulator, sampler: Sampler) -> Record:
     }
 
 
-def _scores(ensemble: xr.Dataset, truth: xr.Dataset, layout: Layout, seed: int) -> Record:
+def _scores(ensemble: xr.Dataset, truth: xr.Dataset, layout: Layout, seed: int, half: Sequence[int] | None) -> Record:
+    """Means over fields; with the halves of the initial states also the scores of each field."""
     found = score({"it": ensemble}, truth, layout, seed=seed, physics=False).isel(method=0)
-    scales = field_scales(truth, layout)
-    failures = int(found["failures"])
+    scales, names = field_scales(truth, layout), [*MEANS, "spread_skill", "crps_states", "vrmse_states"]
+    dimensional = {name: found[name] / scales for name in names if SCORES[name.removesuffix("_states")].dimensional}
+    states = {"spectral_states": _spectral_states(ensemble, truth, layout)}
+    if half is not None:
+        states["spectral_half_states"] = _within_halves(ensemble, truth, layout, half)
+    spectral = {name: (("trajectory", "field"), values) for name, values in states.items()}
+    found = found.assign({**dimensional, **spectral})
+    record = _averaged(found)
+    if half is None:
+        return record
+    return {**record, "half": list(half), "fields": {n: _averaged(found.sel(field=[n])) for n in layout.fields.names}}
+
+
+def _averaged(found: xr.Dataset) -> Record:
+    """Scores as means over leads and the fields that there are, and of each initial state."""
 
     def mean(name: str) -> float:
-        values = found[name] / scales if SCORES[name].dimensional else found[name]
-        return float(values.mean(skipna=False))
+        return float(found[name].mean(skipna=False))
 
-    ratio = found["spread_skill"]
+    ratio, failures = found["spread_skill"], int(found["failures"])
     scores = {name: mean(name) for name in (*MEANS, "spread_skill")}
     scores |= {"spread_skill_low": float(ratio.min(skipna=False)), "spread_skill_high": float(ratio.max(skipna=False))}
     scores |= {f"{name}_{band}": _in_band(found, name, band) for name in SPECTRAL for band in BANDS}
-    states = {
-        "crps_states": (found["crps_states"] / scales).mean("field", skipna=False).values,
-        "vrmse_states": found["vrmse_states"].mean("field", skipna=False).values,
-        "spectral_states": _spectral_states(ensemble, truth, layout),
-    }
+    lists = [str(name) for name in found if str(name) in STATE_LISTS]
+    states = {name: found[name].mean("field", skipna=False).values for name in lists}
     if failures:
         scores = dict.fromkeys(scores, math.inf)
         states = {name: np.where(np.isnan(values), math.inf, values) for name, values in states.items()}
@@ -166,20 +185,29 @@ def _in_band(found: xr.Dataset, name: str, band: str) -> float:
 
 
 def _spectral_states(ensemble: xr.Dataset, truth: xr.Dataset, layout: Layout) -> np.ndarray:
-    """Jackknife pseudo-values Nθ − (N−1)θ₋ᵢ of the spectral log error θ, whose spectra are means over N states.
+    """Jackknife pseudo-values Nθ − (N−1)θ₋ᵢ (N, C) of the spectral log error θ, whose spectra are means over N states.
 
     Their scatter tells how much θ, which no state has by itself, depends on the states that there happen to be.
     """
     powers, truths = (_spectra(found, layout) for found in (ensemble, truth.expand_dims("realization")))
     count = len(truth["trajectory"])
     if powers is None or truths is None:
-        return np.full(count, math.nan)
+        return np.full((count, len(layout.fields)), math.nan)
     last = resolved(truths.mean(0), layout)
     whole = _log_error(powers.mean(0, keepdim=True), truths.mean(0, keepdim=True), last)
     if count == 1:
         return whole.numpy()
     one_less, truth_less = ((spectra.sum(0) - spectra) / (count - 1) for spectra in (powers, truths))
     return (count * whole - (count - 1) * _log_error(one_less, truth_less, last)).numpy()
+
+
+def _within_halves(ensemble: xr.Dataset, truth: xr.Dataset, layout: Layout, half: Sequence[int]) -> np.ndarray:
+    """The same of each half alone, so that neither knows of the other."""
+    found = np.empty((len(half), len(layout.fields)))
+    for rows in (np.flatnonzero(np.equal(half, which)) for which in (0, 1)):
+        if len(rows):
+            found[rows] = _spectral_states(ensemble.isel(trajectory=rows), truth.isel(trajectory=rows), layout)
+    return found
 
 
 def _spectra(states: xr.Dataset, layout: Layout) -> Tensor | None:
@@ -197,11 +225,11 @@ def _spectra(states: xr.Dataset, layout: Layout) -> Tensor | None:
 
 
 def _log_error(power: Tensor, truth: Tensor, last: Sequence[float]) -> Tensor:
-    """(N,) from spectra (N, L, C, K): the mean over leads, the low and mid bands, and fields."""
+    """(N, C) from spectra (N, L, C, K): the mean over leads and the low and mid bands."""
     if min(last) < 3:
-        return torch.full((len(power),), math.nan, dtype=torch.float64)
+        return torch.full((len(power), len(last)), math.nan, dtype=torch.float64)
     errors = [spectral_log_error(power[:, :, c], truth[:, :, c], k_max=k) for c, k in enumerate(last)]
-    return torch.stack([error[band].mean(1) for error in errors for band in LARGE]).mean(0)
+    return torch.stack([torch.stack([error[band].mean(1) for band in LARGE]).mean(0) for error in errors], 1)
 
 
 # --- a run ---------------------------------------------------------------------------------------------------------
@@ -219,30 +247,33 @@ def tune_run(
     starts: int | None = None,
     seed: int = 0,
     batch: int = 64,
+    by: str = "run",
 ) -> dict[str, Any]:
     """Choose a run's sampler on the validation split and store it with the emulator; weights stay as they are.
 
     purpose: a key of `PURPOSES`; data: by default the data set that the run was fitted to; calls: most network calls a
     step; trajectories, starts: as in `scores_of_samplers`, by default what makes 16 initial states of forecasts that
-    do not overlap.
+    do not overlap; by: `run`, one sampler for all fields, or `field`, one for each besides.
 
     Every candidate and its scores go to `tuned.json` in the run folder, the best first. Returns the sampler chosen and
-    the one before, with their scores, how many candidates there were and how many diverged, and the five best in words.
+    the one before, with their scores, how many candidates there were and how many diverged, and the five best in words;
+    by field also what `choose_by_field` tells.
     """
     emulator, source = Emulator.load(run), _data_of(run) if data is None else data
-    stepper = _tunable(emulator, run, purpose, members)
+    stepper, by_field = _tunable(emulator, run, purpose, members), _by_field(by)
     with naming(source), locked(run / "lock"):
         began, whole = time.monotonic(), open_data(source)
         settings = _settings(emulator.layout, whole, leads, trajectories, starts)
+        if by_field:
+            check_states(settings["trajectories"] * settings["starts"])
         settings |= {"split": SPLIT, "leads": leads, "members": members, "seed": seed}
         samplers = candidates(stepper, calls)
-        records = scores_of_samplers(emulator, whole, samplers, **settings, batch=batch)
-        chosen = choose(records, purpose, calls)
-        values = PURPOSES[purpose].scores(records).values.tolist()
-        records = [{**record, "score": value} for record, value in zip(records, values, strict=True)]
+        records = scores_of_samplers(emulator, whole, samplers, **settings, batch=batch, by_field=by_field)
+        tried = tried_of(records, purpose, calls, by_field)
         about = {
             "driftway": __version__,
             "for": purpose,
+            "by": by,
             "score": PURPOSES[purpose].about,
             "at_most": calls,
             **settings,
@@ -251,9 +282,15 @@ def tune_run(
             "sha256": read_json(run / "emulator.json", "a run")["sha256"],
             "seconds": round(time.monotonic() - began, 1),
         }
-        tried = Tried(records, chosen)
-        _store(run, {**about, **tried.record()}, samplers[chosen])
-    return {"run": str(run), "for": purpose, **tried.summary(), "record": str(run / RECORD)}
+        own = {name: samplers[found["chosen"]] for name, found in tried.by_field.get("fields", {}).items()}
+        _store(run, {**about, **tried.record()}, samplers[tried.chosen], own)
+    return {"run": str(run), "for": purpose, "by": by, **tried.summary(), "record": str(run / RECORD)}
+
+
+def _by_field(by: str) -> bool:
+    if by not in ("run", "field"):
+        raise ConfigError(f"by '{by}' is neither run, one sampler for all fields, nor field, one for each")
+    return by == "field"
 
 
 def _tunable(emulator: Emulator, run: Path, purpose: str, members: int) -> Generative:
@@ -291,51 +328,7 @@ def _settings(
     return {"trajectories": count, "starts": starts or max(1, min(math.ceil(STATES / count), apart))}
 
 
-class Tried(NamedTuple):
-    """Records of all candidates, the run's own sampler first, and the number of the one that is chosen."""
-
-    records: list[Record]
-    chosen: int
-
-    def ranked(self) -> list[Record]:
-        """The best first."""
-        return sorted(self.records, key=lambda record: record["score"])
-
-    def record(self) -> dict[str, Any]:
-        """What is kept."""
-        before, after = self.records[0], self.records[self.chosen]
-        return {"before": before["sampler"], "chosen": after["sampler"], "candidates": self.ranked()}
-
-    def summary(self) -> dict[str, Any]:
-        """What is told."""
-        return {
-            "chosen": _means(self.records[self.chosen]),
-            "before": _means(self.records[0]),
-            "candidates": len(self.records),
-            "diverged": sum(record["failures"] > 0 for record in self.records),
-            "best": [in_words(record) for record in self.ranked()[:5]],
-        }
-
-
-def _means(record: Record) -> Record:
-    """Without what single states have in it."""
-    return {name: value for name, value in record.items() if not isinstance(value, list)}
-
-
-def in_words(record: Record) -> str:
-    """One line about a candidate."""
-    spectral = sum(record[f"spectral_log_error_{band}"] for band in LARGE) / len(LARGE)
-    shown = {
-        "calls": record["calls"],
-        "CRPS": record["crps"],
-        "VRMSE": record["vrmse"],
-        "spread / skill": record["spread_skill"],
-        "spectral log error": spectral,
-    }
-    return f"{record['name']}: {', '.join(f'{name} {number(value)}' for name, value in shown.items())}"
-
-
-def _store(run: Path, record: Mapping[str, Any], sampler: Sampler) -> None:
+def _store(run: Path, record: Mapping[str, Any], sampler: Sampler, samplers: Mapping[str, Sampler]) -> None:
     """First the record, then the choice: a crash between them leaves the emulator as it was."""
     atomic_write(run / RECORD, json.dumps(without_nan(record), indent=1, ensure_ascii=False).encode())
-    save_sampler(run, sampler)
+    save_sampler(run, sampler, samplers)

@@ -45,7 +45,8 @@ report FOLDER --out=None
 study plan FILE --workers=None --scheduler=None
 study report FOLDER --out=None
 study run FILE --out=None --workers=None --scheduler=None
-tune RUN --for --data=None --calls=10 --leads=10 --members=8 --trajectories=None --starts=None --batch=64 --seed=0
+tune RUN --for --by=run --data=None --calls=10 --leads=10 --members=8 --trajectories=None --starts=None --batch=64 \
+--seed=0
 """
 CODES = {0: "done", 1: "unexpected", 2: "configuration", 3: "data", 4: "diverged", 5: "storage", 130: "", 143: ""}
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"

@@ -31,7 +31,7 @@ predictions densities
 transport
 samplers
 steppers
-linear coarse parameters
+linear coarse parameters copies
 schema checkpoints
 record
 emulator
@@ -40,6 +40,8 @@ training evaluation simulate doctor feeding
 validation runs forecasting studies.statistics
 report.*
 workflow scoring candidates purposes forecast_command
+by_field
+tried
 tuning
 demo studies.* diagnosis.* longterm.*
 cli
@@ -83,7 +85,7 @@ HOMES = {
 EVERYWHERE = {"torch", "numpy"}
 CORE = {
     "interpolants", "grids", "modes", "noise", "diffusions", "predictions", "densities", "transport", "samplers",
-    "steppers", "codecs",
+    "steppers", "codecs", "copies",
 }  # fmt: skip
 CLOSED = {"networks", "pdes", "metrics"}
 
