@@ -112,13 +112,13 @@ class Origin(NamedTuple):
 
 
 def _origin(name: str, forecast: xr.Dataset) -> Origin:
-    known = [forecast.attrs.get(key) for key in ("split", "start", "stride")]
+    known: list[Any] = [forecast.attrs.get(key) for key in ("split", "start", "stride")]
     if None in known:
         raise DataError(f"forecast '{name}' does not say what it started from; make it with `driftway forecast`")
     split, start, stride = known
-    frames = tuple(np.atleast_1d(start).tolist())
+    frames: list[int] = np.atleast_1d(start).tolist()
     initial, sizes = str(forecast.attrs.get("initial", "")), forecast.sizes
-    first = frames if len(frames) > 1 else frames[0]
+    first = tuple(frames) if len(frames) > 1 else frames[0]
     return Origin(split, first, int(stride), initial, sizes["lead_time"], sizes["trajectory"])
 
 

@@ -189,11 +189,11 @@ class Trajectories:
         parts = [self.window(frame, length) for frame in frames]
         if len(parts) < 2:
             return parts[0]
-        lazy = isinstance(self.states, Lazy)
+        lazy = self.states.windows(frames, length) if isinstance(self.states, Lazy) else None
         dated = [part.calendar for part in parts if part.calendar is not None]
         return replace(
-            parts[0].select(np.tile(np.arange(self.shape[0]), len(frames))),
-            states=self.states.windows(frames, length) if lazy else np.concatenate([part.states for part in parts]),
+            parts[0].select([*range(self.shape[0])] * len(frames)),
+            states=np.concatenate([np.asarray(part.states) for part in parts]) if lazy is None else lazy,
             forcing=self.forcing if self.forcing_recurs else _one_after_another([part._moved() for part in parts]),
             digest=self._derived("windows", (list(frames), length)),
             calendar=replace(dated[0], starts=sum((calendar.starts for calendar in dated), ())) if dated else None,

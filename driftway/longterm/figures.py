@@ -159,7 +159,7 @@ def _coast(ax: Axes, found: Examination) -> None:
     """A line between land and sea, where these are known."""
     if found.land is not None and is_sphere(found.layout.axes):
         land = _section(found.land.astype(float), found.layout)
-        coastline(ax, *(np.arange(count) for count in land.shape), land)
+        coastline(ax, np.arange(land.shape[0]), np.arange(land.shape[1]), land)
 
 
 def _aspect(layout: Layout, picture: np.ndarray) -> float:
