@@ -25,6 +25,7 @@ from driftway.randomness import Key
 from driftway.storage import PLACE
 
 SAMPLE = 1000  # frames of a data set, at most, whose range the guard takes
+BATCH = 100  # of these that are read at once
 MARGIN = 0.5  # of that range, by which forecasts may leave it at either end
 MOST = 20  # members that are named; the arrays have all
 STATISTICS = ("mean", "energy", "minimum", "maximum")
@@ -178,12 +179,8 @@ def bounds_of(data: Trajectories, margin: float = MARGIN, sample: int = SAMPLE) 
     """
     total = data.shape[0] * data.shape[1]
     rows, times = np.divmod(np.linspace(0, total - 1, min(sample, total)).astype(int), data.shape[1])
-    found = np.stack(
-        [
-            statistics(np.asarray(data.states[[row], [time]]), data.axes)[0]
-            for row, time in zip(rows, times, strict=True)
-        ]
-    )
+    batches = [slice(start, start + BATCH) for start in range(0, len(rows), BATCH)]  # neighbours are read as one
+    found = np.concatenate([statistics(np.asarray(data.states[rows[b], times[b]]), data.axes) for b in batches])
     low, high = found.min(0), found.max(0)
     low[2:], high[2:] = low[2], high[3]
     span = np.maximum(high - low, 1e-6 * np.maximum(abs(low), abs(high)))
