@@ -49,12 +49,12 @@ def forecast_run(
     """Forecast from states of each trajectory of a split and stream the ensemble to `out`; returns what it cost.
 
     start: the first frame; starts: how many, evenly spaced so that the data reach as far; members: one is made,
-    whatever is asked for, where the run's stepper is not random; every: of the leads, each how many-th is kept; means:
-    `month`, or a number of leads: means of such periods are kept besides; guard: tell where members leave what the
-    training split spans. The forecast remembers run, data, split, start, sampler, cost, and where there is a calendar
-    the dates of its initial states. One that was stopped goes on when the same is asked for again.
+    whatever is asked for, where the stepper is not random; every: of the leads, each how many-th is kept; means: of
+    which periods, `month` or a number of leads, means are kept; guard: tell where members leave what the training split
+    spans. One that was stopped goes on when the same is asked for again.
     """
-    emulator = Emulator.load(run).with_sampler(_sampler(sampler) if isinstance(sampler, str) else sampler)
+    chosen = _sampler(sampler) if isinstance(sampler, str) else sampler
+    emulator = Emulator.load(run).with_sampler(chosen)
     with naming(data):
         whole = _part(emulator, data, split, trajectories)
         stride = stride_of(emulator.layout, whole)

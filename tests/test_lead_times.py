@@ -32,8 +32,8 @@ def scores_of(member_noise: float = 1.0, anomalies: bool = True) -> xr.Dataset:
     starts = tuple(YEAR * np.arange(4))
     states = rng.standard_normal((4, LEADS + 1, len(FIELDS), 4, 6))
     data = dated(states, starts, 6.0, ("train", "train", "test", "test"), FIELDS, ("K",) * len(FIELDS))
-    truth, layout = truth_for(data.split("test"), 0, LEADS), Layout(data.fields, data.axes, 6.0, "h")
-    beside = baselines(data, "test", 0, truth, layout)
+    truth, layout = truth_for(data.split("test"), LEADS), Layout(data.fields, data.axes, 6.0, "h")
+    beside = baselines(data, data.split("test"), truth, layout)
     shape = (3, 2, LEADS, 4, 6)
     dims = ("realization", *truth["tas"].dims)
     noise = {n: (dims, truth[n].values + member_noise * rng.standard_normal(shape).astype("f4")) for n in FIELDS}

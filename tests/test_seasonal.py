@@ -238,7 +238,7 @@ def test_a_forecast_that_diverges_has_none_from_there_on() -> None:
 
 def test_the_root_of_the_member_error_is_taken_last() -> None:
     data = split_years()
-    truth, layout = truth_for(data.select([0, 1, 2]), 0, 3), layout_of(data)
+    truth, layout = truth_for(data.select([0, 1, 2]), 3), layout_of(data)
     rng = np.random.default_rng(3)
     noise = xr.DataArray(rng.standard_normal((5, 3, 3, 4, 6)), dims=("realization", *truth["tas"].dims))
     members = (truth[["tas"]] + noise).transpose("realization", ...)

@@ -107,8 +107,9 @@ class _Zero(nn.Module):
 
 def test_short_forecasts_in_training_are_weighted() -> None:
     data = drifting()
-    watched = Rollouts(data, Chain(), 1, ValidationSection(leads=1), 0)
-    moved = np.asarray(data.split("valid").states)[:, :2, 0].astype(float)
+    valid = data.split("valid")
+    watched = Rollouts(data, Chain(), 1, ValidationSection(leads=1, trajectories=valid.shape[0]), 0)
+    moved = np.asarray(valid.states)[:, :2, 0].astype(float)
     points, w = np.abs(moved[:, 1] - moved[:, 0]), rule(data.axes[1]).weights
     found = watched(_Still())
     assert found["valid_crps"] == pytest.approx(float((points.mean(1) @ w).mean()), rel=1e-5)

@@ -20,7 +20,7 @@ GRAVITY = 9.80665  # m/s², by which heights become geopotentials; that of `drif
 Convert = Callable[[np.ndarray], np.ndarray]
 
 
-class Known(NamedTuple):
+class Named(NamedTuple):
     """A variable of WeatherBench 2: its name and units, and how numbers in our units become its own."""
 
     name: str
@@ -29,22 +29,22 @@ class Known(NamedTuple):
 
 
 SURFACE = {
-    "tas": Known("2m_temperature", "K"),
-    "ts": Known("skin_temperature", "K"),
-    "pl": Known("surface_pressure", "Pa", np.exp),
-    "pr_6h": Known("total_precipitation_6hr", "m", lambda mm: mm / 1000),
-    "pr_12h": Known("total_precipitation_12hr", "m", lambda mm: mm / 1000),
-    "lsm": Known("land_sea_mask", "1"),
-    "sg": Known("geopotential_at_surface", "m2 s-2"),
-    "sst": Known("sea_surface_temperature", "K"),
-    "sic": Known("sea_ice_cover", "1"),
+    "tas": Named("2m_temperature", "K"),
+    "ts": Named("skin_temperature", "K"),
+    "pl": Named("surface_pressure", "Pa", np.exp),
+    "pr_6h": Named("total_precipitation_6hr", "m", lambda mm: mm / 1000),
+    "pr_12h": Named("total_precipitation_12hr", "m", lambda mm: mm / 1000),
+    "lsm": Named("land_sea_mask", "1"),
+    "sg": Named("geopotential_at_surface", "m2 s-2"),
+    "sst": Named("sea_surface_temperature", "K"),
+    "sic": Named("sea_ice_cover", "1"),
 }
 ALOFT = {
-    "ta": Known("temperature", "K"),
-    "ua": Known("u_component_of_wind", "m s-1"),
-    "va": Known("v_component_of_wind", "m s-1"),
-    "zg": Known("geopotential", "m2 s-2", lambda height: GRAVITY * height),
-    "hus": Known("specific_humidity", "kg kg-1"),
+    "ta": Named("temperature", "K"),
+    "ua": Named("u_component_of_wind", "m s-1"),
+    "va": Named("v_component_of_wind", "m s-1"),
+    "zg": Named("geopotential", "m2 s-2", lambda height: GRAVITY * height),
+    "hus": Named("specific_humidity", "kg kg-1"),
 }
 THEIRS = re.compile(rf"({'|'.join(known.name for known in ALOFT.values())})([1-9][0-9]*)")
 
