@@ -39,6 +39,7 @@ from driftway.data.summaries import (
     statistics,
     stretches,
 )
+from driftway.data.trajectories import Trajectories
 from driftway.emulator import Emulator
 from driftway.errors import ConfigError, DataError
 from driftway.forecasting import forecast_run
@@ -230,6 +231,14 @@ def test_bounds_are_what_the_data_span_and_a_margin() -> None:
     np.testing.assert_allclose(found.low[2], found.low[3])
     one = replace(data, states=np.ones((10, 9, 2, 16), np.float32))
     assert (bounds_of(one).low < 1).all() and (bounds_of(one).high[[0, 2, 3]] > 1).all()
+
+
+def test_a_conserved_mean_may_be_off_by_a_little_of_the_field_s_deviation() -> None:
+    x = np.arange(16) * np.pi / 8
+    states = (5 + np.sin(x + np.arange(6)[:, None])).astype(np.float32)[None, :, None]
+    found = bounds_of(Trajectories(states, Fields(("u",), ("1",)), (Axis.uniform("x", 16, 1.0),), 1.0), margin=0.5)
+    off = 0.5 * 0.01 / np.sqrt(2)
+    np.testing.assert_allclose([found.low[0, 0], found.high[0, 0]], [5 - off, 5 + off], atol=1e-6)
 
 
 @pytest.mark.parametrize(

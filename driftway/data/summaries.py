@@ -27,6 +27,7 @@ from driftway.storage import PLACE
 SAMPLE = 1000  # frames of a data set, at most, whose range the guard takes
 BATCH = 100  # of these that are read at once
 MARGIN = 0.5  # of that range, by which forecasts may leave it at either end
+HARDLY = 0.01  # of a field's deviation in space: less than that a conserved mean may be off
 MOST = 20  # members that are named; the arrays have all
 STATISTICS = ("mean", "energy", "minimum", "maximum")
 KINDS = (*STATISTICS, "not finite")
@@ -175,7 +176,8 @@ class Bounds:
 def bounds_of(data: Trajectories, margin: float = MARGIN, sample: int = SAMPLE) -> Bounds:
     """What the statistics of at most `sample` states, evenly spaced in a data set, span, and a margin at either end.
 
-    The margin counts in what they span; that of minimum and maximum in the span from the one to the other.
+    The margin counts in what they span; that of minimum and maximum in the span from the one to the other, and that of
+    a mean that hardly moves, since it is conserved, in a hundredth of the field's deviation in space.
     """
     total = data.shape[0] * data.shape[1]
     rows, times = np.divmod(np.linspace(0, total - 1, min(sample, total)).astype(int), data.shape[1])
@@ -184,6 +186,7 @@ def bounds_of(data: Trajectories, margin: float = MARGIN, sample: int = SAMPLE) 
     low, high = found.min(0), found.max(0)
     low[2:], high[2:] = low[2], high[3]
     span = np.maximum(high - low, 1e-6 * np.maximum(abs(low), abs(high)))
+    span[0] = np.maximum(span[0], HARDLY * np.sqrt(high[1]))
     return Bounds(low - margin * span, high + margin * span)
 
 
