@@ -66,10 +66,9 @@ def forecast_run(
         "run": str(run.resolve()),
         "data": str(data.resolve()),
         **_start(part, split, frames, states),
-        "stride": stride * every,
-        "sampler": in_words(emulator.samplers) or repr(getattr(emulator.stepper, "sampler", None)),
+        **{"stride": stride * every, "sampler": _sampler_of(emulator)},
     }
-    began = time.perf_counter()
+    about, began = {**origin, **cost(emulator)}, time.perf_counter()
     made = emulator.forecast(
         states,
         leads,
@@ -80,12 +79,16 @@ def forecast_run(
         conditioning=lambda lead: _known(part, (lead - 1) * stride, stride),
         out=out,
         force=force,
-        attributes={**origin, **cost(emulator)},
+        attributes=about,
         every=every,
         summaries=[*_means(means, part, leads, stride), *([_guard(data)] if guard else [])],
         key=_key(run, origin, leads, members, seed, batch, every, means, guard),
     )
     return {"forecast": str(out), "seconds": round(time.perf_counter() - began, 2), **_said(made.attrs)}
+
+
+def _sampler_of(emulator: Emulator) -> str:
+    return in_words(emulator.samplers) or repr(getattr(emulator.stepper, "sampler", None))
 
 
 def _said(attributes: Mapping[str, Any]) -> dict[str, Any]:

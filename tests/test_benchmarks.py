@@ -9,9 +9,13 @@ from itertools import product
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
+from driftway.data import open_data
+from driftway.data.forecasts import open_forecast
+from driftway.forecasting import forecast_run
 from driftway.workflow import fit_stepper
 from tests import small
 
@@ -73,6 +77,19 @@ def test_climate_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     found = json.loads(capsys.readouterr().out)
     assert found["cpu_seconds_a_year"].keys() == {"emulator, 1 member", "emulator, 8 members"}
     assert min(found["cpu_seconds_a_year"].values()) > 0 and min(found["peak_mb"].values()) > 100
+
+
+def test_climate_drift(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = FOLDER.parent / "docs" / "data" / "plasim.zarr"
+    fit_stepper(small.experiment(tmp_path, data, "deterministic"), tmp_path / "run")
+    assert loaded("climate_drift").main([str(tmp_path / "run"), str(data), "--days", "3", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["day"] for one in found] == [1, 3] and all(0.5 < one["size"] < 2 for one in found)
+    out = tmp_path / "f.zarr"
+    forecast_run(tmp_path / "run", data, out, leads=12, members=1)
+    part, ours = open_data(data).split("test"), open_forecast(out)
+    off = ours["zg500"].values[0, :, 11] - np.asarray(part.states[[0], [12]])[:, part.fields.index("zg500")]
+    assert found[1]["zg500"] == pytest.approx(float(np.sqrt((off**2).mean())), rel=1e-4)
 
 
 def test_chaos(capsys: pytest.CaptureFixture[str]) -> None:

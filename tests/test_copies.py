@@ -14,7 +14,7 @@ import torch
 
 from driftway.build import build_emulator, describe, load_emulator, save_emulator, save_sampler
 from driftway.copies import in_words
-from driftway.data import Conditioning, open_data, save_zarr
+from driftway.data import Conditioning, open_data
 from driftway.data.axes import Fields
 from driftway.data.forecasts import open_forecast
 from driftway.emulator import Emulator
@@ -22,8 +22,6 @@ from driftway.errors import ConfigError, DataError
 from driftway.forecasting import cost, forecast_run
 from driftway.randomness import stream
 from driftway.samplers import EulerMaruyama, Heun, Sampler
-from driftway.workflow import fit_stepper
-from tests import small as tiny
 from tests.test_build import LAYOUT, STEPPERS, made, small
 
 SAMPLERS: dict[str, Sampler] = {"u": EulerMaruyama(3, temperature=0.7), "v": Heun(2)}
@@ -175,36 +173,27 @@ def test_a_forecast_on_disk_that_was_stopped_goes_on(tmp_path: Path, monkeypatch
 # --- a run ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two fields with known inputs."""
-    folder = tmp_path_factory.mktemp("copies")
-    data = save_zarr(tiny.known_trajectories(), folder / "known.zarr")
-    fit_stepper(tiny.experiment(folder, data), folder / "run")
-    return folder
-
-
-def test_a_run_forecasts_by_field_and_says_so(place: Path, tmp_path: Path) -> None:
+def test_a_run_forecasts_by_field_and_says_so(known: Path, tmp_path: Path) -> None:
     asked = {"leads": 2, "members": 3, "seed": 3}
     for name, sampler in SAMPLERS.items():
-        forecast_run(place / "run", place / "known.zarr", tmp_path / f"{name}.zarr", sampler=sampler, **asked)
-    save_sampler(place / "run", Heun(1), SAMPLERS)
-    told = forecast_run(place / "run", place / "known.zarr", tmp_path / "both.zarr", **asked)
+        forecast_run(known / "generative", known / "known.zarr", tmp_path / f"{name}.zarr", sampler=sampler, **asked)
+    save_sampler(known / "generative", Heun(1), SAMPLERS)
+    told = forecast_run(known / "generative", known / "known.zarr", tmp_path / "both.zarr", **asked)
     both, single = open_forecast(tmp_path / "both.zarr"), {n: open_forecast(tmp_path / f"{n}.zarr") for n in SAMPLERS}
     for name in SAMPLERS:
         assert np.array_equal(both[name], single[name][name])
     assert both.attrs["sampler"] == in_words(SAMPLERS)
     assert told["calls"] == sum(one.attrs["calls"] for one in single.values())
     assert told["parameters"] == single["u"].attrs["parameters"]
-    again = forecast_run(place / "run", place / "known.zarr", tmp_path / "one.zarr", sampler="heun", **asked)
-    assert again["calls"] == cost(Emulator.load(place / "run").with_sampler(Heun()))["calls"]
+    again = forecast_run(known / "generative", known / "known.zarr", tmp_path / "one.zarr", sampler="heun", **asked)
+    assert again["calls"] == cost(Emulator.load(known / "generative").with_sampler(Heun()))["calls"]
 
 
-def test_conditioning_reaches_every_copy(place: Path) -> None:
-    emulator, valid = Emulator.load(place / "run"), open_data(place / "known.zarr").split("valid")
+def test_conditioning_reaches_every_copy(known: Path) -> None:
+    emulator, valid = Emulator.load(known / "generative"), open_data(known / "known.zarr").split("valid")
     states = np.asarray(valid.states)[:, 0]
-    known = valid.conditioning(np.arange(2), np.zeros(2, int))
-    found = emulator.with_samplers(SAMPLERS).forecast(states, 2, 2, conditioning=known)
+    conditioning = valid.conditioning(np.arange(2), np.zeros(2, int))
+    found = emulator.with_samplers(SAMPLERS).forecast(states, 2, 2, conditioning=conditioning)
     for name, sampler in SAMPLERS.items():
-        expected = emulator.with_sampler(sampler).forecast(states, 2, 2, conditioning=known)
+        expected = emulator.with_sampler(sampler).forecast(states, 2, 2, conditioning=conditioning)
         assert np.array_equal(found[name], expected[name])

@@ -12,10 +12,10 @@ import xarray as xr
 from driftway.cli import main
 from driftway.codecs import Identity
 from driftway.data import Trajectories, export_forecast, export_weather, open_data, save_zarr, weather_writer
+from driftway.data.cf import GRAVITY
 from driftway.data.exporting import export_as
+from driftway.data.joined import chains
 from driftway.data.layout import Layout
-from driftway.data.weather_names import GRAVITY
-from driftway.data.weather_writer import chains
 from driftway.emulator import Emulator
 from driftway.errors import DataError, StorageError
 from driftway.steppers import Persistence
@@ -96,6 +96,8 @@ def test_a_field_in_other_units_keeps_its_name_and_numbers(tmp_path: Path) -> No
 def test_trajectories_that_overlap_go_apart(tmp_path: Path) -> None:
     data = atmosphere(3, frames=10, starts=(480.25, 480.25, 480.25 + 240))
     assert chains(data) == [[0, 2], [1]]
+    of_two_runs = replace(data, attributes={"run": [0, 1, 1]})
+    assert chains(of_two_runs) == [[0], [1, 2]] and chains(of_two_runs, [0, 2]) == [[0], [2]]
     folder = export_weather(data, tmp_path / "out")
     assert sorted(p.name for p in folder.iterdir()) == ["000.zarr", "001.zarr"]
     first = opened(folder / "000.zarr")

@@ -12,7 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-GRAVITY = 9.80665  # m s⁻²
+from driftway.data.cf import GRAVITY
+
 VAPOUR = 461.51  # gas constant of water vapour, J kg⁻¹ K⁻¹, as in PlaSim
 LAPSE = 0.0065  # K m⁻¹
 

@@ -45,6 +45,7 @@ ALOFT = {
     "va": Meaning("m s-1", "northward_wind", "northward wind"),
     "zg": Meaning("m", "geopotential_height", "geopotential height"),
 }
+GRAVITY = 9.80665  # m s⁻², by which heights become geopotentials
 LAND = ("lsm", "land_sea_mask")  # in CMIP's words and in ERA5's
 AXES = {
     "degrees_north": {"standard_name": "latitude", "axis": "Y"},

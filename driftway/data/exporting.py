@@ -10,6 +10,7 @@ from driftway.data.well_folder import export_well
 from driftway.errors import DataError
 
 LAYOUTS = {"the-well": export_well, "weatherbench2": export_weather}
+FORECASTS = {"weatherbench2": export_forecast}
 
 
 def export_as(layout: str, path: str | Path, folder: str | Path) -> Path:
@@ -19,6 +20,6 @@ def export_as(layout: str, path: str | Path, folder: str | Path) -> Path:
     """
     if not (Path(path) / "lead_time").is_dir():
         return LAYOUTS[layout](open_data(path), folder)
-    if layout != "weatherbench2":
-        raise DataError(f"{path} is a forecast, and '{layout}' has no place for forecasts: take weatherbench2")
-    return export_forecast(path, folder)
+    if layout not in FORECASTS:
+        raise DataError(f"{path} is a forecast, and '{layout}' has no place for forecasts: take {', '.join(FORECASTS)}")
+    return FORECASTS[layout](path, folder)

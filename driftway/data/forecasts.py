@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from driftway.data.axes import Axis
 from driftway.data.layout import Layout
 from driftway.data.zarr_store import UNREADABLE, chunk_options
 from driftway.errors import DataError
@@ -155,6 +156,18 @@ def open_forecast(path: Path) -> xr.Dataset:
         return xr.open_zarr(path, consolidated=False, chunks=None)
     except UNREADABLE as error:
         raise DataError(f"{path} is not a readable forecast: {' '.join(str(error).split())}; make it again") from error
+
+
+def axes_of(forecast: xr.Dataset) -> tuple[Axis, ...]:
+    """The grid of a forecast."""
+    fields = (values for values in forecast.data_vars.values() if values.dims[: len(AXES)] == AXES)
+    return tuple(_axis(forecast[dim]) for dim in next(fields).dims[len(AXES) :])
+
+
+def _axis(points: xr.DataArray) -> Axis:
+    about = points.attrs
+    values = tuple(map(float, points.values))
+    return Axis(str(points.name), values, str(about["boundary"]), float(about["length"]), str(about["units"]))
 
 
 def _coordinates(layout: Layout, members: int, names: Sequence[Key], leads: int) -> dict[str, Any]:

@@ -171,12 +171,16 @@ class Trajectories:
 
     def split(self, name: str, seed: int = 0) -> Trajectories:
         """The trajectories of 'train', 'valid' or 'test'; no trajectory is in two of them."""
+        return self.select(self.rows(name, seed))
+
+    def rows(self, name: str, seed: int = 0) -> list[int]:
+        """The numbers of these trajectories; raises DataError where there is none."""
         splits = self.splits or _drawn(self.shape[0], seed)
         rows = [row for row, split in enumerate(splits) if split == name]
         if not rows:
             counts = {split: splits.count(split) for split in SPLITS}
             raise DataError(f"split '{name}' is empty; trajectories by split: {counts}")
-        return self.select(rows)
+        return rows
 
     def window(self, start: int, length: int) -> Trajectories:
         """Frames start … start + length − 1."""

@@ -15,8 +15,6 @@ import numpy as np
 from driftway.data import cf
 from driftway.data.axes import Fields
 
-GRAVITY = 9.80665  # m/s², by which heights become geopotentials; that of `driftway.climate.pressure`
-
 Convert = Callable[[np.ndarray], np.ndarray]
 
 
@@ -43,7 +41,7 @@ ALOFT = {
     "ta": Named("temperature", "K"),
     "ua": Named("u_component_of_wind", "m s-1"),
     "va": Named("v_component_of_wind", "m s-1"),
-    "zg": Named("geopotential", "m2 s-2", lambda height: GRAVITY * height),
+    "zg": Named("geopotential", "m2 s-2", lambda height: cf.GRAVITY * height),
     "hus": Named("specific_humidity", "kg kg-1"),
 }
 THEIRS = re.compile(rf"({'|'.join(known.name for known in ALOFT.values())})([1-9][0-9]*)")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from driftway.data.cf import GRAVITY
 from driftway.errors import DataError
 
 SPELLINGS = {
@@ -36,7 +37,6 @@ SPELLINGS = {
     "m/s": "m s-1",
     "gpm": "m",
 }
-GRAVITY = 9.80665
 
 
 @dataclass(frozen=True)

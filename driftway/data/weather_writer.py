@@ -18,7 +18,8 @@ from driftway.config import dump_yaml
 from driftway.data import cf
 from driftway.data.axes import Axis, Fields
 from driftway.data.calendar import Calendar, hours_of
-from driftway.data.forecasts import AXES, open_forecast
+from driftway.data.forecasts import AXES, axes_of, open_forecast
+from driftway.data.joined import chains
 from driftway.data.trajectories import SPLITS, Trajectories
 from driftway.data.weather_names import Variable, channel_of, variables_of
 from driftway.errors import DataError
@@ -106,7 +107,7 @@ class _Store:
 
 
 def export_weather(data: Trajectories, folder: str | Path) -> Path:
-    """Write a data set as `folder/000.zarr`, `001.zarr`, …: trajectories that follow one another in time share a store.
+    """Write a data set as `folder/000.zarr`, `001.zarr`, …, a store for trajectories of a run that follow one another.
 
     Dims (time, level, latitude, longitude), latitudes as they are. Beside a store that holds whole years lies its
     description `000.yaml`, which `open_data` reads. The folder appears when all is written. Raises StorageError if it
@@ -120,20 +121,6 @@ def export_weather(data: Trajectories, folder: str | Path) -> Path:
         for number, rows in enumerate(chains(data)):
             _write_chain(data.select(rows), rows, partial / f"{number:03d}.zarr")
     return folder
-
-
-def chains(data: Trajectories) -> list[list[int]]:
-    """Trajectories that follow one another without gap or overlap, by date."""
-    assert data.calendar is not None
-    starts, length = np.asarray(data.calendar.starts), float(data.hours(data.shape[1]))
-    found: list[list[int]] = []
-    for row in np.argsort(starts, kind="stable").tolist():
-        chain = next((rows for rows in found if abs(starts[rows[-1]] + length - starts[row]) < 1e-3), None)
-        if chain is None:
-            found.append([row])
-        else:
-            chain.append(row)
-    return found
 
 
 def _write_chain(data: Trajectories, rows: Sequence[int], folder: Path) -> None:
@@ -192,7 +179,7 @@ def export_forecast(path: str | Path, folder: str | Path) -> Path:
     """
     forecast, folder = open_forecast(Path(path)), Path(folder)
     names = [str(name) for name, values in forecast.data_vars.items() if values.dims[:3] == AXES]
-    axes = [_axis(forecast, str(dim)) for dim in forecast[names[0]].dims[3:]]
+    axes = axes_of(forecast)
     _check_earth(str(path), axes)
     dates, calendar = forecast.attrs.get("initial_times"), forecast.attrs.get("calendar")
     if not dates or not calendar:
@@ -236,11 +223,6 @@ def _write_forecast(
             place = (row, slice(first, first + part.sizes["lead_time"]))
             store.put(place, lambda c, part=part: np.moveaxis(part[fields.names[c]].values, 0, 1))
     store.close()
-
-
-def _axis(forecast: xr.Dataset, name: str) -> Axis:
-    about = forecast[name].attrs
-    return Axis(name, tuple(forecast[name].values.tolist()), about["boundary"], about["length"], about["units"])
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

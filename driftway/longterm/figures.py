@@ -15,7 +15,7 @@ from driftway.longterm.examination import TRUTH, Compared, Examination
 from driftway.longterm.reading import area_of
 from driftway.report.coasts import coastline
 from driftway.report.panels import name_all, panels
-from driftway.report.pictures import Scale, field_scale
+from driftway.report.pictures import Scale, draw_picture, field_scale
 from driftway.report.styling import INK, PALE, Look, Style, house_style, plain, styles
 
 TAIL = 0.002  # share of the values that may lie beyond a scale of differences
@@ -95,7 +95,7 @@ def maps_figure(found: Examination, field: int, variance: bool = False) -> Figur
     values = [_section(u, found.layout) for u in (first, *apart.values())]
     if values[0].ndim == 1:
         return _profiles(found.layout, titles, values)
-    scales = [_scale(values[0]), *[_symmetric(values[1:])] * len(apart)]
+    scales = [field_scale(values[0]), *[_symmetric(values[1:])] * len(apart)]
     return _maps(found, titles, values, scales)
 
 
@@ -116,10 +116,6 @@ def _section(values: np.ndarray, layout: Layout) -> np.ndarray:
     return flat[::-1] if lat[-1] < lat[0] else flat
 
 
-def _scale(values: np.ndarray) -> Scale:
-    return field_scale(values)
-
-
 def _symmetric(values: Sequence[np.ndarray]) -> Scale:
     finite = [np.abs(u[np.isfinite(u)]) for u in values]
     highest = float(np.quantile(np.concatenate([*finite, [0.0]]), 1 - TAIL))
@@ -135,7 +131,7 @@ def _maps(found: Examination, titles: Sequence[str], values: Sequence[np.ndarray
         figure = Figure(figsize=(columns * (WIDTH + BAR / 2), rows * (height + 0.5)), layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, title, u, scale in zip(axes, titles, values, scales, strict=False):
-            _map(ax, u, scale, aspect)
+            draw_picture(ax, u, scale, aspect, "nearest")
             ax.set_title(title)
             _coast(ax, found)
             bar = figure.colorbar(scale.mappable(), ax=ax, extend="both", pad=0.02, shrink=0.9, aspect=16)
@@ -145,14 +141,6 @@ def _maps(found: Examination, titles: Sequence[str], values: Sequence[np.ndarray
         for ax in axes[len(values) :]:
             ax.remove()
     return figure
-
-
-def _map(ax: Axes, values: np.ndarray, scale: Scale, aspect: float) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    limits = {"vmin": scale.low, "vmax": scale.high, "cmap": scale.mappable().get_cmap()}
-    ax.imshow(np.ma.masked_invalid(values), origin="lower", interpolation="nearest", aspect=aspect, **limits)
 
 
 def _coast(ax: Axes, found: Examination) -> None:

@@ -7,20 +7,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from driftway.data import Trajectories, open_data
-from driftway.data.axes import Axis, Fields
+from driftway.data.axes import Fields
 from driftway.data.calendar import Calendar, hours_of
+from driftway.data.cf import land_of
+from driftway.data.forecasts import axes_of
+from driftway.data.joined import chains
 from driftway.data.layout import Layout
 from driftway.errors import DataError, naming
 
 BLOCK_BYTES = 16_000_000  # of states that are in memory at once
 CLOSE = 1e-3  # of a step, by which times may miss those that are asked for
-LAND = "lsm"
 EPOCH = "0000-01-01T00:00"
 
 
@@ -94,40 +95,25 @@ class Source:
 
 
 def of_data(path: Path, split: str, fields: Sequence[str] | None = None) -> Source:
-    """A split of a data set, or `all` of it: trajectories that begin where another of the same run ends are joined.
+    """A split of a data set, or `all` of it, with the runs that `driftway.data.joined.chains` finds in it.
 
-    fields: those that are looked at, by default all. The attribute `run` of a data set, if it has a number for each
-    trajectory, tells which trajectories are of one run. Without a calendar each trajectory is a run.
+    fields: those that are looked at, by default all
     """
     data = open_data(path)
     with naming(path):
-        part = data if split == "all" else data.split(split)
-        numbers = _run_numbers(data, part, split)
-        names = tuple(part.fields.names if fields is None else fields)
-        channels = [part.fields.index(name) for name in names]
-    chosen = Fields(names, tuple(part.fields.units[c] for c in channels))
-    layout = Layout(chosen, part.axes, part.dt, part.time_units)
-    pieces = [_trajectory(part, row, channels) for row in range(part.shape[0])]
-    runs = [[piece] for piece in pieces] if part.calendar is None else _joined(pieces, numbers)
-    clock = None if part.calendar is None else Calendar((0.0,), EPOCH, part.calendar.name)
-    return Source(f"{path} ({split})", layout, clock, tuple(map(tuple, runs)), land=_land(part))
+        rows = range(data.shape[0]) if split == "all" else data.rows(split)
+        names = tuple(data.fields.names if fields is None else fields)
+        channels = [data.fields.index(name) for name in names]
+    layout = Layout(Fields(names, tuple(data.fields.units[c] for c in channels)), data.axes, data.dt, data.time_units)
+    runs = tuple(tuple(_trajectory(data, row, channels) for row in chain) for chain in chains(data, rows))
+    clock = None if data.calendar is None else Calendar((0.0,), EPOCH, data.calendar.name)
+    return Source(f"{path} ({split})", layout, clock, runs, land=_land(data))
 
 
-def _land(part: Trajectories) -> np.ndarray | None:
-    """The static field of the share of land, where it is one for all on the grid of the states."""
-    found = part.static.get(LAND)
-    return found if found is not None and found.shape == part.shape[3:] else None
-
-
-def _run_numbers(data: Trajectories, part: Trajectories, split: str) -> list[Any]:
-    """The run of each trajectory of a part; that of none is 0."""
-    numbers: Any = data.attributes.get("run")
-    if not isinstance(numbers, list) or len(numbers) != data.shape[0]:
-        return [0] * part.shape[0]
-    if split == "all":
-        return numbers
-    splits = data.splits or ()
-    return [n for n, own in zip(numbers, splits, strict=True) if own == split] if splits else [0] * part.shape[0]
+def _land(data: Trajectories) -> np.ndarray | None:
+    """The share of land, where it is known on the grid of the states."""
+    found = land_of(data.static)
+    return found if found is not None and found.shape == data.shape[3:] else None
 
 
 def _trajectory(part: Trajectories, row: int, channels: list[int]) -> Piece:
@@ -140,16 +126,6 @@ def _trajectory(part: Trajectories, row: int, channels: list[int]) -> Piece:
         return np.asarray(part.states[[row], first:end])[:, :, channels]
 
     return Piece(start, step, part.shape[1], read)
-
-
-def _joined(pieces: Sequence[Piece], numbers: Sequence[Any]) -> list[list[Piece]]:
-    runs: list[list[Piece]] = []
-    last: Any = None
-    for number, piece in sorted(zip(numbers, pieces, strict=True), key=lambda pair: (str(pair[0]), pair[1].start)):
-        follows = runs and last == number and abs(runs[-1][-1].end - piece.start) < CLOSE * piece.step
-        runs = [*runs[:-1], [*runs[-1], piece]] if follows else [*runs, [piece]]
-        last = number
-    return runs
 
 
 # --- forecasts -----------------------------------------------------------------------------------------------------
@@ -181,14 +157,9 @@ def _layout(name: str, forecast: xr.Dataset, like: Layout, step: float) -> Layou
     if absent is not None:
         raise DataError(f"forecast '{name}' has no field '{absent}'; it has {', '.join(map(str, forecast.data_vars))}")
     units = tuple(str(forecast[field].attrs.get("units", "1")) for field in like.fields.names)
-    dims = [str(dim) for dim in forecast[like.fields.names[0]].dims[3:]]
-    axes = tuple(_axis(forecast, dim) for dim in dims)
-    return Layout(Fields(like.fields.names, units), axes, step, str(forecast["lead_time"].attrs["time_units"]))
-
-
-def _axis(forecast: xr.Dataset, name: str) -> Axis:
-    about, points = forecast[name].attrs, tuple(map(float, forecast[name].values))
-    return Axis(name, points, str(about["boundary"]), float(about["length"]), str(about["units"]))
+    return Layout(
+        Fields(like.fields.names, units), axes_of(forecast), step, str(forecast["lead_time"].attrs["time_units"])
+    )
 
 
 def _starts(name: str, forecast: xr.Dataset, truth: Source) -> list[float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def build(
     findings: sentences
     curves: run → records of its `metrics.jsonl`
     """
-    scores, cases = in_days(scores), [_in_days(case) for case in cases]
+    scores, cases = in_days(scores), [case.in_days() for case in cases]
     look = styles_of(scores, [*(method for case in cases for method in case.forecasts), *(curves or {})])
     measured = scores.sizes.get("quantity", 0) + ("profiles" in scores)
     fields = fields_of(scores)
@@ -76,10 +75,6 @@ def build(
         run=run,
         glossary=glossary_table(scores),
     )
-
-
-def _in_days(case: Case) -> Case:
-    return replace(case, truth=in_days(case.truth), forecasts={m: in_days(f) for m, f in case.forecasts.items()})
 
 
 def _lede(scores: xr.Dataset) -> str:

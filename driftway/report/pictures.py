@@ -9,7 +9,7 @@ The error has a scale and colours of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import Any
 
@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from driftway.errors import DataError
 from driftway.report.coasts import coastline
-from driftway.report.styling import INK, evenly, house_style, lead_label, plain, time_unit
+from driftway.report.styling import INK, evenly, house_style, in_days, lead_label, plain, time_unit
 
 MISSING = "#bdbdbd"
 # the share of values beyond each end of a colour scale
@@ -64,6 +64,11 @@ class Case:
                     f"case '{self.label}': land has the shape {self.land.shape}, '{name}' {truth.shape[1:]}; give it "
                     "on the same grid"
                 )
+
+    def in_days(self) -> Case:
+        """The same with lead times in days where hours would be many."""
+        forecasts = {method: in_days(forecast) for method, forecast in self.forecasts.items()}
+        return replace(self, truth=in_days(self.truth), forecasts=forecasts)
 
     @property
     def fields(self) -> tuple[str, ...]:

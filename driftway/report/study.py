@@ -41,7 +41,8 @@ ROLLOUT = {"crps": "CRPS", "vrmse": "VRMSE"}
 
 def study_page(path: Path, outcome: Outcome) -> Path:
     """Write the page of a study to `path`, complete or not at all, and return it."""
-    outcome = _in_days(outcome)
+    case = None if outcome.case is None else outcome.case.in_days()
+    outcome = replace(outcome, results=in_days(outcome.results), case=case)
     return write_page(
         path,
         title=outcome.title,
@@ -51,14 +52,6 @@ def study_page(path: Path, outcome: Outcome) -> Path:
         run=outcome.protocol,
         glossary=glossary_table(outcome.scores),
     )
-
-
-def _in_days(outcome: Outcome) -> Outcome:
-    case = outcome.case
-    if case is not None:
-        shown = {row: in_days(forecast) for row, forecast in case.forecasts.items()}
-        case = replace(case, truth=in_days(case.truth), forecasts=shown)
-    return replace(outcome, results=in_days(outcome.results), case=case)
 
 
 def sections(outcome: Outcome) -> list[Section]:

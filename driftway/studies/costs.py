@@ -166,7 +166,7 @@ def _row_unit(study: Study, name: str) -> Unit:
 
 def _random(shape: Shape, inner: tuple[int, ...]) -> Transitions:
     """Random transitions of encoded states, enough of them for a linear model of all channels."""
-    states = generator("cost").standard_normal((8, max(16, inner[0]), *inner)).astype(np.float32)
+    states = generator("cost").standard_normal((8, max(16, inner[0] // 8 + 3), *inner)).astype(np.float32)
     fields = type(shape.layout.fields)(tuple(map(str, range(inner[0]))), ("1",) * inner[0])
     axes = tuple(type(a).uniform(a.name, n, a.length) for a, n in zip(shape.layout.axes, inner[1:], strict=True))
     known = {

@@ -122,14 +122,14 @@ def _check_enough(study: Study, shape: Shape) -> None:
     first = next(iter(study.rows.values())).experiment
     asked = {"tuning": ("valid", study.about.tuning), "curves": ("valid", study.about.curves)}
     for what, (split, part) in {"evaluation": (first.evaluation.split, first.evaluation), **asked}.items():
+        if part is None:
+            continue
         there = getattr(shape.trajectories, split)
-        if part is not None and there < (part.trajectories or 1):
+        if there < (part.trajectories or 1):
             raise ConfigError(
                 f"{what}.trajectories: {part.trajectories or 'all'} of the split '{split}', which has {there}: "
                 "ask for fewer, or give the data more"
             )
-        if part is None:
-            continue
         span = part.leads * first.data.stride
         if span >= shape.frames:
             raise ConfigError(
