@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -19,6 +21,7 @@ from driftway.forecasting import forecast_run
 from driftway.workflow import fit_stepper
 from tests import small
 
+NEEDS = re.compile(r'add_argument\("[a-z]+"(?!.*nargs="[*?]")[^\n]*\)')  # a positional argument that has no default
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -112,3 +115,10 @@ def test_well_mass(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["steps"] >= 2 and found["peak_mb"] > 0
     assert len(found["ms_per_step"]) == len(found["cpu_ms_per_step"]) == 2 and min(found["ms_per_step"]) > 0
+
+
+def test_make_runs_those_that_need_nothing_and_no_other() -> None:
+    planned = subprocess.run(["make", "-n", "benchmark"], cwd=FOLDER.parent, capture_output=True, text=True, check=True)
+    run = set(re.findall(r"benchmarks/(\w+)\.py", planned.stdout))
+    needy = {path.stem for path in FOLDER.glob("*.py") if NEEDS.search(path.read_text())}
+    assert run == {path.stem for path in FOLDER.glob("*.py")} - needy
