@@ -103,6 +103,12 @@ class TrainingSection(Section):
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm; null: no limit")
     ema: float = Field(default=0.995, ge=0, lt=1, description="decay per step of the weights' moving average")
     augment: bool = Field(default=True, description="shift fields at random along axes that have a symmetry")
+    input_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="standard deviation of noise on the state before a step, in units of encoded states",
+    )
     log_every: int = Field(default=20, ge=1, description="steps between entries of the log")
     checkpoint_every: int = Field(default=500, ge=1, description="steps between checkpoints")
     validate_every: int = Field(default=500, ge=1, description="steps between validations")

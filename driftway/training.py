@@ -58,20 +58,24 @@ class Interrupted(DriftwayError):
 
 @dataclass(frozen=True)
 class Batches:
-    """Batch k as a function of (seed, k): shuffled epochs, and a random shift along axes with a symmetry.
+    """Batch k as a function of (seed, k): shuffled epochs, random shifts along axes with a symmetry, noise on sources.
 
-    `symmetry` counts the cells of the smallest shift that leaves the law unchanged, per axis (0: none).
+    `symmetry` counts the cells of the smallest shift that leaves the law unchanged, per axis (0: none). `input_noise`
+    is the standard deviation of white noise on sources alone, so that steps learn to come back to the data.
+    Reference of the latter: Sanchez-Gonzalez et al. 2020 (arXiv 2002.09405).
     """
 
     transitions: Transitions
     size: int
     seed: int
     symmetry: tuple[int, ...] = ()
+    input_noise: float = 0.0
 
     def __call__(self, step: int) -> Transition:
         """The batch of optimiser step `step`."""
         batch = self.transitions.batch(self.indices(step))
-        return self._shifted(batch, step) if any(self.symmetry) else batch
+        batch = self._shifted(batch, step) if any(self.symmetry) else batch
+        return self._noisy(batch, step) if self.input_noise else batch
 
     def indices(self, step: int) -> np.ndarray:
         """Which transitions step `step` sees; every epoch sees each of them once."""
@@ -92,6 +96,10 @@ class Batches:
             finer = zip(shifts, fields.shape[2:], batch.source.shape[2:], strict=True)
             fields = torch.roll(fields, [shift * fine // size for shift, fine, size in finer], dims)
         return Transition(source, target, replace(batch.conditioning, fields=fields))
+
+    def _noisy(self, batch: Transition, step: int) -> Transition:
+        noise = stream(self.seed, "input noise", step, rows=range(len(batch.source))).normal(batch.source)
+        return batch._replace(source=batch.source + self.input_noise * noise)
 
 
 class Ahead:

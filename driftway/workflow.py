@@ -98,7 +98,7 @@ def _trained(model: nn.Module, transitions: Encoded, run: Run, validate: Any) ->
     experiment = run.experiment
     training = experiment.training
     symmetry = tuple(axis.symmetry for axis in transitions.data.axes) if training.augment else ()
-    batches = Batches(transitions, training.batch, experiment.seed, symmetry)
+    batches = Batches(transitions, training.batch, experiment.seed, symmetry, training.input_noise)
     run.begin()
     with Ahead(batches, training.steps) as ahead:
         return fit(
@@ -127,6 +127,8 @@ def fit_autoencoder(
 ) -> Emulator:
     """Fit the last codec of the experiment, an autoencoder, by reconstruction; those before it normalise."""
     _check_components(experiment)
+    if experiment.training.input_noise:
+        raise ConfigError("training.input_noise: an autoencoder has no state before a step; leave the key out")
     with opened(Path(folder), experiment, resume=resume, force=force) as run:
         data, stride = data_of(experiment.data), experiment.data.stride
         with seeded(experiment.seed, "weights"):

@@ -45,6 +45,7 @@ VALUES = {
     "training.clip": None,
     "training.ema": 0.0,
     "training.augment": False,
+    "training.input_noise": 0.1,
     "training.log_every": 3,
     "training.checkpoint_every": 4,
     "training.validate_every": 6,

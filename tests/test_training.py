@@ -134,7 +134,7 @@ class Numbers:
         return self.count
 
     def batch(self, indices: np.ndarray) -> Transition:
-        x = torch.from_numpy(indices).reshape(-1, 1, 1)
+        x = torch.from_numpy(indices).double().reshape(-1, 1, 1)
         return Transition(x, x)
 
 
@@ -176,6 +176,16 @@ def test_shifts_move_source_target_and_known_fields_together() -> None:
         assert torch.equal(torch.roll(known.fields, by, (2, 3)), moved.fields)
         found.add(by)
     assert {i for i, _ in found} == {0, 2, 4} and len({j for _, j in found}) > 4
+
+
+def test_sources_get_noise_and_targets_none() -> None:
+    """Of the standard deviation asked for, new at every step, the same when a run is resumed."""
+    plain, noisy = (Batches(Numbers(4000), 2000, 3, input_noise=s) for s in (0.0, 0.5))
+    added = [noisy(k).source - plain(k).source for k in (0, 1, 0)]
+    assert all(torch.equal(noisy(k).target, plain(k).target) for k in (0, 1))
+    assert torch.equal(added[0], added[2]) and not torch.equal(added[0], added[1])
+    for noise in added:
+        assert abs(float(noise.mean())) < 0.05 and float(noise.std()) == pytest.approx(0.5, rel=0.06)
 
 
 def test_an_axis_without_a_symmetry_is_not_shifted() -> None:

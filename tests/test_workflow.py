@@ -335,7 +335,7 @@ def test_a_failed_attempt_to_start_over_leaves_the_run(chaos: Path, tmp_path: Pa
     assert Emulator.load(tmp_path / "run").layout.fields.names == ("u",)
 
 
-def test_a_device_that_is_not_there_costs_nothing(chaos: Path, tmp_path: Path) -> None:
+def test_a_setting_that_is_refused_costs_nothing(chaos: Path, tmp_path: Path) -> None:
     """A finished run survives --force, and a folder that is not there yet is not made."""
     good, bad = (
         small.experiment(tmp_path, chaos / "chaos.zarr", training={"device": device}) for device in ("cpu", "cuda:77")
@@ -347,11 +347,10 @@ def test_a_device_that_is_not_there_costs_nothing(chaos: Path, tmp_path: Path) -
             fit_stepper(bad, folder, force=force)
     assert refusals.contents(tmp_path / "run") == before and not (tmp_path / "fresh").exists()
     fit_stepper(good, tmp_path / "fresh")
-    with pytest.raises(ConfigError, match="cuda:77"):
-        fit_autoencoder(
-            small.experiment(tmp_path, chaos / "chaos.zarr", "autoencoder", training={"device": "cuda:77"}),
-            tmp_path / "autoencoder",
-        )
+    for named, key, value in (("cuda:77", "device", "cuda:77"), ("no state before a step", "input_noise", 0.1)):
+        bad = small.experiment(tmp_path, chaos / "chaos.zarr", "autoencoder", training={key: value})
+        with pytest.raises(ConfigError, match=named):
+            fit_autoencoder(bad, tmp_path / "autoencoder")
     assert not (tmp_path / "autoencoder").exists()
 
 

@@ -189,7 +189,8 @@ def _training_step(model: nn.Module, transitions: Transitions, experiment: Exper
     periods = (1,) * (len(transitions.data.axes)) if experiment.training.augment else ()
     if not any(weight.requires_grad for weight in model.parameters()):
         return 0.0
-    return _timed(Trainer(model, Batches(transitions, size, 0, periods), experiment.training, 0).step, 5)
+    batches = Batches(transitions, size, 0, periods, experiment.training.input_noise)
+    return _timed(Trainer(model, batches, experiment.training, 0).step, 5)
 
 
 @torch.no_grad()
