@@ -1,8 +1,8 @@
 """How a long forecast leaves the climate of its data: the size of encoded states, and errors, day by day.
 
-    python benchmarks/climate_drift.py RUN DATA [--days 240] [--sampler YAML] [--again] [--json]
+    python benchmarks/climate_drift.py RUN DATA [--split valid] [--days 240] [--sampler YAML] [--again] [--json]
 
-One forecast from the first state of each trajectory of the test split, with forcing and date. Size: the standard
+One forecast from the first state of each trajectory of the split, with forcing and date. Size: the standard
 deviation of the encoded state over that of the first one. Errors: root-mean-square over points and forecasts, without
 area weights. `--again` encodes each decoded state anew before the next step.
 """
@@ -30,9 +30,9 @@ FIELDS = ("zg500", "tas", "pr_6h")
 
 
 @torch.no_grad()
-def drift(emulator: Emulator, data: Path, days: int, again: bool) -> Iterator[dict[str, Any]]:
+def drift(emulator: Emulator, data: Path, split: str, days: int, again: bool) -> Iterator[dict[str, Any]]:
     """Size and errors at some days."""
-    part = emulator.told(open_data(data).split("test"))
+    part = emulator.told(open_data(data).split(split))
     stride, count = stride_of(emulator.layout, part), part.shape[0]
     rows, steps = np.arange(count), round(24 / float(part.hours(stride)))
     v = emulator.codec.encode(torch.from_numpy(np.asarray(part.window(0, 1).states)[:, 0]))
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="valid", help="part of the data")
     parser.add_argument("--days", type=int, default=DAYS[-1])
     parser.add_argument("--sampler", help="YAML, in place of the run's own")
     parser.add_argument("--again", action="store_true", help="encode decoded states anew")
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     spec: Any = None if options.sampler is None else parse_value(options.sampler, "--sampler")
     emulator = Emulator.load(options.run).with_sampler(None if spec is None else build_sampler(spec))
-    for found in drift(emulator, options.data, options.days, options.again):
+    for found in drift(emulator, options.data, options.split, options.days, options.again):
         line = json.dumps(found) if options.json else "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
