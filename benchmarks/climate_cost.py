@@ -32,7 +32,7 @@ from driftway.forecasting import forecast_run
 from driftway.simulate import make_data
 
 MEMBERS = (1, 8)
-YEAR = 1460  # steps of six hours
+YEAR = 365  # days
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -55,11 +55,16 @@ def _used() -> float:
     return sum(used.ru_utime + used.ru_stime for used in who)
 
 
+def steps_a_day(run: Path) -> int:
+    """Of an emulator whose steps are hours long."""
+    return round(24 / Emulator.load(run).layout.dt)
+
+
 def forecast(run: Path, data: Path, steps: int, members: int) -> float:
     """CPU seconds of so many steps."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
-        kept = {"every": 4, "means": "month", "guard": False, "trajectories": 1}
+        kept = {"every": steps_a_day(run), "means": "month", "guard": False, "trajectories": 1}
         forecast_run(run, data, Path(folder) / "f.zarr", leads=steps, members=members, **kept)
         return time.process_time() - began
 
@@ -67,7 +72,8 @@ def forecast(run: Path, data: Path, steps: int, members: int) -> float:
 def emulated(run: Path, data: Path, steps: int, members: int) -> float:
     """CPU seconds of one member's year: the difference of two forecasts, which leaves loading out."""
     few = steps // 4
-    return (forecast(run, data, steps, members) - forecast(run, data, few, members)) / (steps - few) / members * YEAR
+    more = forecast(run, data, steps, members) - forecast(run, data, few, members)
+    return more / (steps - few) / members * steps_a_day(run) * YEAR
 
 
 def memory(run: Path, data: Path, steps: int) -> float:
