@@ -36,6 +36,7 @@ from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
 from driftway.steppers import Deterministic, Generative, Persistence, Stepper
 from driftway.storage import atomic_write, explained
+from driftway.sums import SUMS, differences, read_sums
 from driftway.transport import check_determined
 from driftway.version import __version__
 
@@ -257,6 +258,7 @@ def save_emulator(emulator: Emulator, folder: Path, force: bool = False) -> Path
         raise DataError("only an emulator with a description can be saved; make it with `driftway.build`")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / SUMS).unlink(missing_ok=True)  # of a run that has another emulator from here on
         digest = write_tensors(folder / "emulator.safetensors", _weights(emulator))
         text = json.dumps({**_with_samplers(emulator), "sha256": digest}, indent=1, ensure_ascii=False)
         atomic_write(folder / "emulator.json", text.encode())
@@ -281,6 +283,7 @@ def save_sampler(folder: Path, sampler: Sampler, samplers: Mapping[str, Sampler]
     """Give the emulator in `folder` another sampler, or one for each field besides; its weights are not written."""
     path = folder / "emulator.json"
     spec = _resampled(read_json(path, "the folder of a finished run"), sampler, samplers or {})
+    (folder / SUMS).unlink(missing_ok=True)
     atomic_write(path, json.dumps(spec, indent=1, ensure_ascii=False).encode())
 
 
@@ -302,7 +305,8 @@ def _described(component: Any) -> Any:
 
 
 def load_emulator(folder: Path) -> Emulator:
-    """The emulator in `folder`, checked against its SHA-256."""
+    """The emulator in `folder`, checked against its SHA-256, and its description against the run's checksums."""
+    _check_description(folder)
     spec = read_json(folder / "emulator.json", "the folder of a finished run; go on with its fit and --resume")
     if spec.get("format") != FORMAT:
         raise DataError(
@@ -326,6 +330,12 @@ def load_emulator(folder: Path) -> Emulator:
         reason = shorten(f"{type(error).__name__}: {error}", 200)
         raise DataError(f"{folder}: emulator.json and emulator.safetensors do not fit ({reason}); {AGAIN}") from error
     return emulator
+
+
+def _check_description(folder: Path) -> None:
+    sums = read_sums(folder)
+    if "emulator.json" in sums and differences(folder, {"emulator.json": sums["emulator.json"]}):
+        raise DataError(f"{folder}/emulator.json is not what the run wrote; {AGAIN}")
 
 
 def _weights(emulator: Emulator) -> dict[str, Tensor]:

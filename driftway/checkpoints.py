@@ -1,7 +1,7 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON with the tensors' SHA-256. Nothing is ever unpickled.
+"""Checkpoints: tensors in safetensors, the rest in JSON, with the SHA-256 of both. Nothing is ever unpickled.
 
-A checkpoint is a folder `step-000500` with `state.safetensors` and `state.json`, put in place by one rename, so that
-a crash at any moment leaves the previous one whole. Besides the tensors it holds only the step number: batches and
+A checkpoint is a folder `step-000500` with `state.safetensors`, `state.json` and `SHA256SUMS`, put in place by one
+rename, so that a crash at any moment leaves the previous one whole. Besides the tensors it holds only the step number: batches and
 noise are functions of (seed, step).
 """
 
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from driftway.errors import DataError
 from driftway.storage import PLACE, atomic_folder, atomic_write, explained, sha256
+from driftway.sums import SUMS, differences, read_sums, write_sums
 
 KEEP = 2
+STATE, TENSORS = "state.json", "state.safetensors"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -87,12 +89,18 @@ def save_checkpoint(
     path = folder / f"step-{step:06d}"
     with explained(path):
         with atomic_folder(path, force=True) as partial:
-            digest = write_tensors(partial / "state.safetensors", tensors)
-            state = {"step": step, "log_size": log_size, "sha256": digest}
-            atomic_write(partial / "state.json", json.dumps(state).encode())
+            write_tensors(partial / TENSORS, tensors)
+            atomic_write(partial / STATE, json.dumps({"step": step, "log_size": log_size}).encode())
+            write_sums(partial, (STATE, TENSORS))
         for old in _checkpoints(folder)[:-KEEP]:
             shutil.rmtree(old)
     return path
+
+
+def verify_checkpoint(path: Path) -> list[str]:
+    """What is missing or changed in the folder of a checkpoint, one line each."""
+    sums = read_sums(path)
+    return differences(path, sums) if sums else [f"{SUMS} is missing"]
 
 
 def load_checkpoint(
@@ -121,10 +129,15 @@ def load_checkpoint(
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    state = read_json(path / "state.json", "a checkpoint")
-    if missing := {"step", "log_size", "sha256"} - state.keys():
-        raise DataError(f"{path}/state.json lacks {', '.join(sorted(missing))}")
-    return state, read_tensors(path / "state.safetensors", state["sha256"])
+    sums = read_sums(path)
+    if absent := {STATE, TENSORS} - sums.keys():
+        raise DataError(f"{path}/{SUMS} lacks {', '.join(sorted(absent))}")
+    for problem in differences(path, {STATE: sums[STATE]}):
+        raise DataError(f"{path}/{problem}")
+    state = read_json(path / STATE, "a checkpoint")
+    if absent := {"step", "log_size"} - state.keys():
+        raise DataError(f"{path}/{STATE} lacks {', '.join(sorted(absent))}")
+    return state, read_tensors(path / TENSORS, sums[TENSORS])
 
 
 def _line(error: Exception) -> str:

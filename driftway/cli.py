@@ -143,21 +143,6 @@ def stats(path: Path, /, *, split: Split = "train") -> Result:
     }
 
 
-@data.command
-def verify(path: Path, /) -> Result:
-    """Compare every chunk of a data set with the checksum written beside it.
-
-    :param path: zarr folder, HDF5 file in The Well's layout, or a folder of such files
-    """
-    from driftway.data import verify as check
-    from driftway.errors import DataError
-
-    problems = check(path)
-    if problems:
-        raise DataError(f"{path} is damaged in {len(problems)} places, first: {problems[0]}; copy or make it again")
-    return {"path": str(path), "damaged": 0}
-
-
 @fit.command(usage="Usage: driftway fit autoencoder CONFIG [KEY.PATH=VALUE...] [OPTIONS]")
 def autoencoder(
     config: Path, /, *overrides: str, out: Path | None = None, resume: bool = False, force: bool = False
@@ -266,6 +251,21 @@ def evaluate(forecasts: list[Path], /, *, data: Path, out: Path = Path("scores.j
     found = evaluate_forecasts(forecasts, data, out)
     brief = {"scores": found["scores"], "findings": found["findings"], "methods": in_brief(load_scores(out))}
     return InBrief(found, brief)
+
+
+@app.command
+def verify(path: Path, /) -> Result:
+    """Compare what driftway wrote with the checksums written beside it: data, runs, checkpoints, forecasts.
+
+    :param path: one of them, or a folder with any of them
+    """
+    from driftway.errors import DataError
+    from driftway.verifying import verify as check
+
+    count, problems = check(path)
+    if problems:
+        raise DataError(f"{path} is damaged in {len(problems)} places, first: {problems[0]}; copy or make it again")
+    return {"path": str(path), "verified": count, "damaged": 0}
 
 
 @app.command

@@ -1,7 +1,7 @@
 """Run folders: who may write into one, what a run was made from, and what is left of it when it is done.
 
 A run folder holds the resolved `config.yaml`, `manifest.json` (versions, seed, inputs, times), `metrics.jsonl`,
-`checkpoints/` and, when it is finished, the emulator. `lock` belongs to the process that is at work there.
+`checkpoints/` and, when it is finished, the emulator and the checksums of all of these. `lock` belongs to the process that is at work there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from driftway.data import open_data
 from driftway.errors import ConfigError, DataError, StorageError
 from driftway.schema import Experiment, dump
 from driftway.storage import atomic_write, explained
+from driftway.sums import SUMS, differences, read_sums, write_sums
 from driftway.version import __version__
+
+PARTS = ("config.yaml", "manifest.json", "metrics.jsonl", "emulator.*", "tuned.json", "checkpoints/*/*")
 
 
 @contextmanager
@@ -65,6 +68,7 @@ class Run:
             raise DataError(f"{changed} has changed since the run in {self.folder} began: bring it back, or --force")
         if not self.resume:  # what `fit` writes it also replaces
             (self.folder / "emulator.json").unlink(missing_ok=True)
+        (self.folder / SUMS).unlink(missing_ok=True)
         (self.folder / "tuned.json").unlink(missing_ok=True)  # the emulator gets the configuration's sampler again
         atomic_write(self.folder / "config.yaml", dump(self.experiment).encode())
         self._write_manifest(inputs)
@@ -77,6 +81,7 @@ class Run:
             statistics=statistics,
             seconds=round(time.time() - self.started, 1),
         )
+        seal(self.folder)
 
     def _write_manifest(self, inputs: dict[str, str], **facts: float | str) -> None:
         manifest = {
@@ -107,6 +112,16 @@ def opened(folder: Path, experiment: Experiment, *, resume: bool, force: bool) -
         if resume and config.exists() and config.read_text() != dump(experiment):
             raise ConfigError(f"{config} differs from the configuration given: resume with the same one, or --force")
         yield Run(folder, experiment, resume, time.time())
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of what a finished run is."""
+    write_sums(folder, sorted(str(path.relative_to(folder)) for part in PARTS for path in folder.glob(part)))
+
+
+def verify_run(folder: Path) -> list[str]:
+    """What is missing or changed in the folder of a run; of one that is not finished, its checkpoints tell."""
+    return differences(folder, read_sums(folder))
 
 
 def _inputs(experiment: Experiment) -> dict[str, str]:

@@ -34,7 +34,7 @@ from driftway.glossary import SCORES
 from driftway.metrics import spectral_log_error
 from driftway.progress import progress
 from driftway.purposes import LARGE, PURPOSES, Record, no_spectra
-from driftway.runs import locked
+from driftway.runs import locked, seal
 from driftway.samplers import Sampler
 from driftway.schema import load_experiment
 from driftway.scoring import truth_for
@@ -332,3 +332,4 @@ def _store(run: Path, record: Mapping[str, Any], sampler: Sampler, samplers: Map
     """First the record, then the choice: a crash between them leaves the emulator as it was."""
     atomic_write(run / RECORD, json.dumps(without_nan(record), indent=1, ensure_ascii=False).encode())
     save_sampler(run, sampler, samplers)
+    seal(run)

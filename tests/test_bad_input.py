@@ -59,6 +59,7 @@ def test_a_truncated_hdf5_file_is_named(place, tmp_path, refused, command):
     words = {
         "fit": fit(place, path, tmp_path / "run"),
         "forecast": forecast(place, place / "run", tmp_path / "f.zarr", "--data", str(path)),
+        "verify": ["verify", path],
     }.get(command, ["data", command, str(path)])
     line = refused(3, *words)
     assert path.name in line and "truncated" in line and "again" in line
@@ -81,6 +82,7 @@ def test_a_missing_chunk_is_named(place, tmp_path, refused, command):
         "fit": fit(place, data, tmp_path / "run"),
         "forecast": forecast(place, place / "run", tmp_path / "f.zarr", "--data", str(data)),
         "evaluate": ["evaluate", place / "forecast.zarr", "--data", data, "--out", tmp_path / "scores.json"],
+        "verify": ["verify", data],
     }.get(command, ["data", command, data])
     line = refused(3, *words)
     assert f"{chunk.relative_to(data)} is missing" in line and str(data) in line and "again" in line
@@ -102,7 +104,7 @@ def test_a_flipped_bit_in_a_chunk_is_found_when_it_is_read(place, tmp_path, refu
     for chunk in (path for path in (data / "u" / "c").rglob("*") if path.is_file()):
         chunk.write_bytes(chunk.read_bytes()[:-20] + bytes([chunk.read_bytes()[-20] ^ 1]) + chunk.read_bytes()[-19:])
     line = refused(3, "data", "stats", data)
-    assert f"{data}: field 'u' of trajectory" in line and "is damaged" in line and "data verify" in line
+    assert f"{data}: field 'u' of trajectory" in line and "is damaged" in line and "driftway verify" in line
 
 
 @pytest.mark.parametrize("path", ["none.zarr", "none.hdf5", "empty", "words.txt"])

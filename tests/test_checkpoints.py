@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from driftway.checkpoints import KEEP, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 from driftway.errors import DataError
 from driftway.randomness import seeded
+from driftway.sums import write_sums
 
 
 class State:
@@ -96,6 +96,8 @@ DAMAGE = {
     "no description": lambda step: (step / "state.json").unlink(),
     "half a description": lambda step: (step / "state.json").write_text('{"step": 6, "log'),
     "empty description": lambda step: (step / "state.json").write_text("{}"),
+    "no checksums": lambda step: (step / "SHA256SUMS").unlink(),
+    "torn checksums": lambda step: (step / "SHA256SUMS").write_text("0123"),
     "another kind of description": lambda step: (step / "state.json").write_text("[1]"),
 }
 
@@ -144,11 +146,10 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     saved(tmp_path, 3, 6)
     payload = pickle.dumps(Bomb(canary))
     path.write_bytes(payload)
-    description = {"step": 6, "log_size": 0, "sha256": hashlib.sha256(payload).hexdigest()}
-    (path.parent / "state.json").write_text(json.dumps(description))
+    write_sums(path.parent, ("state.json", "state.safetensors"))
     assert load_checkpoint(tmp_path, *State().parts) == (3, 30)
     with pytest.raises(DataError, match="not a readable safetensors file"):
-        read_tensors(path, description["sha256"])
+        read_tensors(path, hashlib.sha256(payload).hexdigest())
     assert not canary.exists()
     pickle.loads(payload)
     assert canary.exists()

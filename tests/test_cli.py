@@ -32,7 +32,6 @@ data inspect PATH
 data make PRESET [OVERRIDES...] --out --seed=0 --force=False
 data presets [PRESET]
 data stats PATH --split=train
-data verify PATH
 demo [OVERRIDES...] --out=demo --quick=False
 diagnose PATH --split=train --lags=None --states=1000 --out=None
 doctor
@@ -47,6 +46,7 @@ study report FOLDER --out=None
 study run FILE --out=None --workers=None --scheduler=None
 tune RUN --for --by=run --data=None --calls=10 --leads=10 --members=8 --trajectories=None --starts=None --batch=64 \
 --seed=0
+verify PATH
 """
 CODES = {0: "done", 1: "unexpected", 2: "configuration", 3: "data", 4: "diverged", 5: "storage", 130: "", 143: ""}
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -326,7 +326,7 @@ def test_a_report_is_one_page(run, study, tmp_path):
         "data presets burgers",
         "data inspect {data}",
         "data stats {data} --split test",
-        "data verify {data}",
+        "verify {data}",
     ],
 )
 def test_results_are_read_by_people_and_by_machines(run, study, words):
@@ -358,9 +358,9 @@ def test_a_damaged_data_set_is_found_with_exit_code_3(run, study, tmp_path):
     subprocess.run(["cp", "-r", study / "data.zarr", data], check=True)
     chunk = next(path for path in sorted((data / "u" / "c").rglob("*")) if path.is_file())
     chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
-    found = run("data", "verify", data)
+    found = run("verify", data)
     assert found.code == 3 and found.err.count("\n") == 1
-    assert f"{data} is damaged in 1 places, first: {chunk.relative_to(data)} has changed" in found.err
+    assert f"{data} is damaged in 1 places, first: {data}: {chunk.relative_to(data)} has changed" in found.err
 
 
 # --- pipes and terminals -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ ROOT = Path(driftway.__file__).parent
 LAYERS = """
 errors version glossary lazy brief engines.*
 randomness storage progress processes sphere
+sums
 config.* data.axes data.calendar data.cf data.conditioning data.states
 data.seasons
 data.trajectories
@@ -38,7 +39,7 @@ emulator
 build
 training evaluation simulate doctor feeding
 validation runs forecasting studies.statistics
-report.*
+report.* verifying
 workflow scoring candidates purposes forecast_command
 by_field
 tried

@@ -226,7 +226,7 @@ def test_a_damaged_chunk_is_not_read_as_numbers(copy: Path, hurt: Callable[[Path
         data.transitions().batch(np.array([14]))
     line = str(error.value)
     assert line.startswith(f"{copy}: field 'v_x' of trajectory 2 is damaged (")
-    assert line.endswith("`driftway data verify` lists the files, copy or make them again")
+    assert line.endswith("`driftway verify` lists the files, copy or make them again")
     assert "\n" not in line
 
 

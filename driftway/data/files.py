@@ -60,6 +60,11 @@ def verify(path: str | Path) -> list[str]:
     return _kind(Path(path)).verify(Path(path))
 
 
+def is_data(path: Path) -> bool:
+    """Whether a reader takes this for its own."""
+    return any(kind.matches(path) for kind in KINDS)
+
+
 def _kind(path: Path) -> Kind:
     if not path.exists():
         raise DataError(f"{path} does not exist; make a data set with `driftway data make PRESET --out {path}`")

@@ -5,7 +5,7 @@ Dims are (realization, trajectory, lead_time, *axes), one variable per field, na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +16,11 @@ import zarr
 
 from driftway.data.axes import Axis
 from driftway.data.layout import Layout
-from driftway.data.zarr_store import UNREADABLE, chunk_options
+from driftway.data.zarr_store import SUMS, UNREADABLE, check_unchanged, chunk_options, zarr_sums
 from driftway.errors import DataError
 from driftway.randomness import Key
 from driftway.storage import PLACE, atomic_folder, explained
+from driftway.sums import files_in, write_sums
 
 AXES = ("realization", "trajectory", "lead_time")
 COORDINATES = {
@@ -86,7 +87,7 @@ def in_memory(
 
 
 def on_disk(out: Path, members_per_chunk: int, force: bool = False, key: str = "") -> Callable[..., Any]:
-    """A forecast streamed to the zarr folder `out`, which appears under its name when it is complete.
+    """A forecast streamed to the zarr folder `out`, which appears under its name, with checksums, when it is complete.
 
     Chunks hold one lead of one initial state, for as many members as run together. With a `key` it goes on in the
     folder that a process which was stopped has left of the same key.
@@ -104,6 +105,7 @@ def on_disk(out: Path, members_per_chunk: int, force: bool = False, key: str = "
             group = zarr.open_group(partial, mode="r+")
             arrays = create_fields(group, layout, AXES, (members, len(names), leads), members_per_chunk)
             yield _Folder(out, partial, arrays)
+            write_sums(partial, files_in(partial), SUMS)
 
     return writer
 
@@ -149,6 +151,8 @@ def open_forecast(path: Path) -> xr.Dataset:
             f"{path} is not a forecast: it has no zarr.json; make one with `driftway forecast RUN --out {path}`"
         )
     try:
+        sums = zarr_sums(path)
+        check_unchanged(path, sums, [array for array, _, chunk in _chunks(sums) if chunk.count("/") >= len(AXES)])
         for name, array in zarr.open_group(path, mode="r").arrays():
             if array.ndim > len(AXES) and array.nchunks_initialized < array.nchunks:
                 missing = array.nchunks - array.nchunks_initialized
@@ -156,6 +160,11 @@ def open_forecast(path: Path) -> xr.Dataset:
         return xr.open_zarr(path, consolidated=False, chunks=None)
     except UNREADABLE as error:
         raise DataError(f"{path} is not a readable forecast: {' '.join(str(error).split())}; make it again") from error
+
+
+def _chunks(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Array and number of each chunk among the files of a zarr folder, e.g. ('u', '/c/', '0/0/3/0')."""
+    return (name.partition("/c/") for name in names if "/c/" in name)
 
 
 def axes_of(forecast: xr.Dataset) -> tuple[Axis, ...]:

@@ -29,10 +29,11 @@ from driftway.data.trajectories import SPLITS, Trajectories
 from driftway.data.zarr_checks import check_used, say_open, time_step
 from driftway.errors import DataError, naming
 from driftway.storage import atomic_folder, explained, sha256, stamp
+from driftway.sums import differences, files_in, read_sums, write_sums
 
 FORMAT = 1
 CHUNK_BYTES = 4_000_000
-SUMS = Path("trajectory") / "SHA256SUMS"
+SUMS = "trajectory/SHA256SUMS"
 SPLIT_FLAGS = {"flag_values": list(range(len(SPLITS))), "flag_meanings": " ".join(SPLITS)}
 RESERVED = ("Conventions", "driftway_format", "dt", "fields", "forcing", "forcing_recurs")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
@@ -123,7 +124,7 @@ def write_zarr(
         yield writer
         if writer.missing:
             raise DataError(f"{path}: {len(writer.missing)} trajectories were not written, first {min(writer.missing)}")
-        _write_sums(partial)
+        write_sums(partial, files_in(partial), SUMS)
 
 
 def _make_arrays(partial: Path, template: Trajectories) -> None:
@@ -198,15 +199,6 @@ def _named(data: Trajectories, name: str) -> dict[str, Any]:
     return cf.attributes(name) if cf.on_earth([axis.units for axis in data.axes]) else {}
 
 
-def _files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
-
-
-def _write_sums(folder: Path) -> None:
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in _files(folder)]
-    (folder / SUMS).write_text("".join(lines))
-
-
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +217,7 @@ class ZarrReader:
                 out[:, channel] = _array(self.path, name)[row, start : start + len(out)]
             except UNREADABLE as error:
                 raise DataError(
-                    f"{self.path}: field '{name}' of trajectory {row} is damaged ({_line(error)}); `driftway data "
+                    f"{self.path}: field '{name}' of trajectory {row} is damaged ({_line(error)}); `driftway "
                     "verify` lists the files, copy or make them again"
                 ) from error
 
@@ -242,27 +234,32 @@ def open_zarr(path: str | Path) -> Trajectories:
     parameter, (*axes) or (trajectory, *axes) static, (time, *axes) forcing.
     """
     path = Path(path)
-    sums = _read_sums(path)
-    absent = next((name for name in sums if not (path / name).is_file()), None)
-    if absent is not None:
-        raise DataError(f"{path}: {absent} is missing; copy the folder again, or make it with `driftway data make`")
+    sums = zarr_sums(path)
+    check_there(path, sums)
     _array.cache_clear()
-    digest = sha256(path / SUMS) if sums else stamp(path / name for name in _files(path))
+    digest = sha256(path / SUMS) if sums else stamp(path / name for name in files_in(path))
     try:
         dataset = xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
-        _check_unchanged(path, sums, dataset.attrs.get("fields", []))
+        check_unchanged(path, sums, dataset.attrs.get("fields", []))
         with naming(path):
             return _trajectories(path, dataset, digest)
     except UNREADABLE as error:
         raise DataError(f"{path} is not a readable zarr folder: {_line(error)}; copy or make it again") from error
 
 
-def _check_unchanged(path: Path, sums: Mapping[str, str], fields: Sequence[str]) -> None:
-    """Of all files but the chunks of fields, which carry checksums of their own."""
+def check_there(path: Path, sums: Iterable[str]) -> None:
+    """Raise DataError where a file is missing."""
+    absent = next((name for name in sums if not (path / name).is_file()), None)
+    if absent is not None:
+        raise DataError(f"{path}: {absent} is missing; copy the folder again, or make it again")
+
+
+def check_unchanged(path: Path, sums: Mapping[str, str], fields: Sequence[str]) -> None:
+    """Raise DataError where a file has changed; the chunks of fields carry checksums of their own."""
     chunks = tuple(f"{name}/c/" for name in fields)
     changed = next((name for name in sums if not name.startswith(chunks) and sha256(path / name) != sums[name]), None)
     if changed is not None:
-        raise DataError(f"{path}: {changed} has changed; `driftway data verify` lists all, copy or make them again")
+        raise DataError(f"{path}: {changed} has changed; `driftway verify` lists all, copy or make them again")
 
 
 def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
@@ -348,23 +345,17 @@ def _axis(dataset: xr.Dataset, name: str) -> Axis:
     )
 
 
-def _read_sums(path: Path) -> dict[str, str]:
-    """File → SHA-256, as written with the data; empty for a folder that driftway did not write."""
-    if not (path / SUMS).is_file():
-        if (path / "zarr.json").is_file() or (path / ".zgroup").is_file():
-            return {}
+def zarr_sums(path: Path) -> dict[str, str]:
+    """File → SHA-256, as written with the folder; empty for one that driftway did not write."""
+    if not (path / SUMS).is_file() and not any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
         raise DataError(f"{path} is not a zarr folder: it has no zarr.json")
-    lines = (line.split("  ", 1) for line in (path / SUMS).read_text(errors="replace").splitlines())
-    return {parts[-1]: parts[0] for parts in lines}
+    return read_sums(path, SUMS)
 
 
 def verify_zarr(path: str | Path) -> list[str]:
     """What is missing, changed or foreign in a folder, file by file; nothing where all is well."""
     path = Path(path)
-    sums = _read_sums(path)
+    sums = zarr_sums(path)
     if not sums:
         raise DataError(f"{path} has no {SUMS}: it was not written by driftway and cannot be verified")
-    present = set(_files(path))
-    problems = [f"{name} is missing" for name in sums if name not in present]
-    problems += [f"{name} is not in {SUMS}" for name in sorted(present - sums.keys())]
-    return problems + [f"{name} has changed" for name in sums if name in present and sha256(path / name) != sums[name]]
+    return differences(path, sums) + [f"{name} is not in {SUMS}" for name in files_in(path) if name not in sums]
