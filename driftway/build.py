@@ -35,8 +35,8 @@ from driftway.noise import NOISES, White
 from driftway.predictions import PREDICTIONS, Prediction
 from driftway.samplers import SAMPLERS, Sampler
 from driftway.steppers import Deterministic, Generative, Persistence, Stepper
-from driftway.storage import atomic_write, explained
-from driftway.sums import SUMS, differences, read_sums
+from driftway.storage import atomic_write, explained, sha256
+from driftway.sums import SUMS, read_sums
 from driftway.transport import check_determined
 from driftway.version import __version__
 
@@ -333,9 +333,9 @@ def load_emulator(folder: Path) -> Emulator:
 
 
 def _check_description(folder: Path) -> None:
-    sums = read_sums(folder)
-    if "emulator.json" in sums and differences(folder, {"emulator.json": sums["emulator.json"]}):
-        raise DataError(f"{folder}/emulator.json is not what the run wrote; {AGAIN}")
+    path, sums = folder / "emulator.json", read_sums(folder)
+    if path.is_file() and sha256(path) != sums.get(path.name, sha256(path)):
+        raise DataError(f"{path} is not what the run wrote; {AGAIN}")
 
 
 def _weights(emulator: Emulator) -> dict[str, Tensor]:

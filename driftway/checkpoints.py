@@ -1,8 +1,8 @@
 """Checkpoints: tensors in safetensors, the rest in JSON, with the SHA-256 of both. Nothing is ever unpickled.
 
 A checkpoint is a folder `step-000500` with `state.safetensors`, `state.json` and `SHA256SUMS`, put in place by one
-rename, so that a crash at any moment leaves the previous one whole. Besides the tensors it holds only the step number: batches and
-noise are functions of (seed, step).
+rename, so that a crash at any moment leaves the previous one whole. Besides the tensors it holds only the step number:
+batches and noise are functions of (seed, step).
 """
 
 from __future__ import annotations

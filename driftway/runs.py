@@ -1,7 +1,8 @@
 """Run folders: who may write into one, what a run was made from, and what is left of it when it is done.
 
 A run folder holds the resolved `config.yaml`, `manifest.json` (versions, seed, inputs, times), `metrics.jsonl`,
-`checkpoints/` and, when it is finished, the emulator and the checksums of all of these. `lock` belongs to the process that is at work there.
+`checkpoints/` and, when it is finished, the emulator and `SHA256SUMS` of all of these. `lock` belongs to the process
+that is at work there.
 """
 
 from __future__ import annotations

@@ -85,7 +85,10 @@ def test_climate_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
 def test_climate_drift(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = FOLDER.parent / "docs" / "data" / "plasim.zarr"
     fit_stepper(small.experiment(tmp_path, data, "deterministic"), tmp_path / "run")
-    assert loaded("climate_drift").main([str(tmp_path / "run"), str(data), "--split", "test", "--days", "3", "--json"]) == 0
+    assert (
+        loaded("climate_drift").main([str(tmp_path / "run"), str(data), "--split", "test", "--days", "3", "--json"])
+        == 0
+    )
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["day"] for one in found] == [1, 3] and all(0.5 < one["size"] < 2 for one in found)
     out = tmp_path / "f.zarr"

@@ -123,6 +123,9 @@ def test_what_is_no_forecast_is_named(tmp_path: Path, out: Path) -> None:
     with pytest.raises(DataError, match=r"none\.zarr is not a forecast: .*`driftway forecast RUN --out"):
         open_forecast(tmp_path / "none.zarr")
     (out / "z" / "zarr.json").write_text("{")
+    with pytest.raises(DataError, match=r"z/zarr\.json has changed; .*make them again"):
+        open_forecast(out)
+    (out / "trajectory" / "SHA256SUMS").unlink()
     with pytest.raises(DataError, match=r"is not a readable forecast: .*make it again"):
         open_forecast(out)
 
