@@ -18,6 +18,7 @@ from driftway.cli import main
 from driftway.data import Trajectories, open_data, save_zarr
 from driftway.data.axes import Axis, Fields
 from driftway.data.calendar import Calendar
+from driftway.data.zarr_store import SUMS
 from driftway.errors import ConfigError, DataError
 from driftway.longterm.bias import STATISTICS, Climate, climate, compared
 from driftway.longterm.examination import Examination, examine
@@ -262,6 +263,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, kind: str, said: s
     path = forecast(tmp_path / "f.zarr", truth, states)
     if kind == "dates":
         del zarr.open_group(path, mode="r+").attrs["initial_times"]
+        (path / SUMS).unlink()
     data = truth.data(np.random.default_rng(1), YEAR)
     happened, other = save_zarr(data, tmp_path / "truth.zarr"), save_zarr(spoilt(kind, data), tmp_path / "other.zarr")
     settings = {"also": other, "also_split": "all"} if kind == "calendar" else {}

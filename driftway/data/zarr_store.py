@@ -259,7 +259,10 @@ def check_unchanged(path: Path, sums: Mapping[str, str], fields: Sequence[str]) 
     chunks = tuple(f"{name}/c/" for name in fields)
     changed = next((name for name in sums if not name.startswith(chunks) and sha256(path / name) != sums[name]), None)
     if changed is not None:
-        raise DataError(f"{path}: {changed} has changed; `driftway verify` lists all, copy or make them again")
+        raise DataError(
+            f"{path}: {changed} has changed; `driftway verify` lists all, copy or make them again, or remove {SUMS} if "
+            "the change is meant"
+        )
 
 
 def _trajectories(path: Path, dataset: xr.Dataset, digest: str) -> Trajectories:
