@@ -62,9 +62,9 @@ def steps_a_day(run: Path) -> int:
 
 def forecast(run: Path, data: Path, steps: int, members: int) -> float:
     """CPU seconds of so many steps."""
+    kept = {"every": steps_a_day(run), "means": "month", "guard": False, "trajectories": 1}
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
-        kept = {"every": steps_a_day(run), "means": "month", "guard": False, "trajectories": 1}
         forecast_run(run, data, Path(folder) / "f.zarr", leads=steps, members=members, **kept)
         return time.process_time() - began
 

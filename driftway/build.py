@@ -306,8 +306,10 @@ def _described(component: Any) -> Any:
 
 def load_emulator(folder: Path) -> Emulator:
     """The emulator in `folder`, checked against its SHA-256, and its description against the run's checksums."""
-    _check_description(folder)
-    spec = read_json(folder / "emulator.json", "the folder of a finished run; go on with its fit and --resume")
+    path = folder / "emulator.json"
+    spec = read_json(path, "the folder of a finished run; go on with its fit and --resume")
+    if read_sums(folder).get(path.name) not in (None, sha256(path)):
+        raise DataError(f"{path} is not what the run wrote; {AGAIN}")
     if spec.get("format") != FORMAT:
         raise DataError(
             f"{folder}/emulator.json has format {spec.get('format')}, this driftway reads {FORMAT}; update it"
@@ -330,12 +332,6 @@ def load_emulator(folder: Path) -> Emulator:
         reason = shorten(f"{type(error).__name__}: {error}", 200)
         raise DataError(f"{folder}: emulator.json and emulator.safetensors do not fit ({reason}); {AGAIN}") from error
     return emulator
-
-
-def _check_description(folder: Path) -> None:
-    path, sums = folder / "emulator.json", read_sums(folder)
-    if path.is_file() and sha256(path) != sums.get(path.name, sha256(path)):
-        raise DataError(f"{path} is not what the run wrote; {AGAIN}")
 
 
 def _weights(emulator: Emulator) -> dict[str, Tensor]:

@@ -152,7 +152,7 @@ def open_forecast(path: Path) -> xr.Dataset:
         )
     try:
         sums = zarr_sums(path)
-        check_unchanged(path, sums, [array for array, _, chunk in _chunks(sums) if chunk.count("/") >= len(AXES)])
+        check_unchanged(path, sums, _fields_of(sums))
         for name, array in zarr.open_group(path, mode="r").arrays():
             if array.ndim > len(AXES) and array.nchunks_initialized < array.nchunks:
                 missing = array.nchunks - array.nchunks_initialized
@@ -162,9 +162,10 @@ def open_forecast(path: Path) -> xr.Dataset:
         raise DataError(f"{path} is not a readable forecast: {' '.join(str(error).split())}; make it again") from error
 
 
-def _chunks(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Array and number of each chunk among the files of a zarr folder, e.g. ('u', '/c/', '0/0/3/0')."""
-    return (name.partition("/c/") for name in names if "/c/" in name)
+def _fields_of(files: Iterable[str]) -> set[str]:
+    """The arrays of a zarr folder whose chunks are numbered along space too, e.g. 'u' with the file 'u/c/0/0/3/0'."""
+    parts = (name.partition("/c/") for name in files)
+    return {array for array, _, chunk in parts if chunk.count("/") >= len(AXES)}
 
 
 def axes_of(forecast: xr.Dataset) -> tuple[Axis, ...]:

@@ -235,7 +235,9 @@ def open_zarr(path: str | Path) -> Trajectories:
     """
     path = Path(path)
     sums = zarr_sums(path)
-    check_there(path, sums)
+    absent = next((name for name in sums if not (path / name).is_file()), None)
+    if absent is not None:
+        raise DataError(f"{path}: {absent} is missing; copy the folder again, or make it again")
     _array.cache_clear()
     digest = sha256(path / SUMS) if sums else stamp(path / name for name in files_in(path))
     try:
@@ -247,14 +249,7 @@ def open_zarr(path: str | Path) -> Trajectories:
         raise DataError(f"{path} is not a readable zarr folder: {_line(error)}; copy or make it again") from error
 
 
-def check_there(path: Path, sums: Iterable[str]) -> None:
-    """Raise DataError where a file is missing."""
-    absent = next((name for name in sums if not (path / name).is_file()), None)
-    if absent is not None:
-        raise DataError(f"{path}: {absent} is missing; copy the folder again, or make it again")
-
-
-def check_unchanged(path: Path, sums: Mapping[str, str], fields: Sequence[str]) -> None:
+def check_unchanged(path: Path, sums: Mapping[str, str], fields: Iterable[str]) -> None:
     """Raise DataError where a file has changed; the chunks of fields carry checksums of their own."""
     chunks = tuple(f"{name}/c/" for name in fields)
     changed = next((name for name in sums if not name.startswith(chunks) and sha256(path / name) != sums[name]), None)
